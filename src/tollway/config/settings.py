@@ -1,0 +1,122 @@
+"""The configuration once read: validated, durations in seconds, money in nano-dollars, secrets sealed.
+
+``load.py`` makes these from ``tollway.yaml`` and the environment; nothing else reads either.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from tollway.model.clocks import DEFAULT_CLOCKS, Clocks
+from tollway.model.deployment import Retry, Strategy
+from tollway.model.key import VirtualKey
+from tollway.model.price import Rates
+from tollway.model.secret import Secret
+
+
+class ServerSettings(Struct, frozen=True, kw_only=True):
+    """``max_body`` and ``max_header`` in bytes; ``header_timeout``, ``body_timeout`` (between two reads of a body),
+    ``keep_alive`` and ``drain`` (how long a stop waits for running requests) in seconds."""
+
+    host: str = "127.0.0.1"
+    port: int = 4000
+    public_url: str | None = None
+    workers: int = 1
+    max_body: int = 64 * 1024 * 1024
+    max_header: int = 64 * 1024
+    max_connections: int = 10_000
+    header_timeout: float = 10.0
+    body_timeout: float = 30.0
+    write_timeout: float = 60.0
+    keep_alive: float = 75.0
+    drain: float = 30.0
+    tls_cert: str | None = None
+    tls_key: str | None = None
+
+
+class ProviderSettings(Struct, frozen=True, kw_only=True):
+    """A provider as configured. ``name`` is what ``provider/model`` uses, ``type`` an entry of the catalogue.
+
+    ``base_url`` None: the catalogue's. ``proxy`` overrides HTTP(S)_PROXY, ``ca_file`` adds a certificate authority.
+    """
+
+    name: str
+    type: str
+    api_key: Secret | None = None
+    base_url: str | None = None
+    headers: dict[str, Secret] = {}
+    ca_file: str | None = None
+    proxy: str | None = None
+    max_connections: int = 1000
+    clocks: Clocks = DEFAULT_CLOCKS
+    unpriced: Literal["allow", "refuse"] | None = None
+
+
+class TargetSettings(Struct, frozen=True, kw_only=True):
+    """``model`` is ``provider/model``; ``rates`` the price given beside it, nano-dollars per million units."""
+
+    model: str
+    weight: int = 1
+    rates: Rates | None = None
+    clocks: Clocks | None = None
+    id: str | None = None
+
+
+class ModelSettings(Struct, frozen=True, kw_only=True):
+    name: str
+    strategy: Strategy
+    targets: tuple[TargetSettings, ...]
+    retry: Retry = Retry()
+    unpriced: Literal["allow", "refuse"] | None = None
+
+
+class LogSettings(Struct, frozen=True, kw_only=True):
+    """Contents of requests, kept apart from money: ``bodies`` off, errors or all; at most ``max_bytes`` of each side;
+    ``retention`` in seconds after which they are deleted. ``events_retention`` None keeps the ledger for ever."""
+
+    bodies: Literal["off", "errors", "all"] = "off"
+    max_bytes: int = 16 * 1024
+    retention: float = 30 * 86400.0
+    events_retention: float | None = None
+
+
+class SinkSettings(Struct, frozen=True, kw_only=True):
+    """Where events go besides the database: ``stdout``, or ``file`` with a path."""
+
+    type: Literal["stdout", "file"]
+    path: str | None = None
+
+
+class SpoolSettings(Struct, frozen=True, kw_only=True):
+    """The local spool that makes events durable before the database has them. Bytes; ``fsync`` ``off`` leaves
+    flushing to the system (a crash of the process loses nothing either way, a power cut up to ``fsync`` seconds)."""
+
+    segment_bytes: int = 16 * 1024 * 1024
+    max_bytes: int = 2 * 1024 * 1024 * 1024
+    fsync: float | None = 1.0
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Everything one process is told. ``database`` is an SQLAlchemy-style URL, or None for stateless service.
+
+    ``discovered`` names the providers found by their key in the environment, ``source`` the file read (None: none).
+    """
+
+    server: ServerSettings = ServerSettings()
+    admin_key: Secret | None = None
+    require_key: bool = True
+    database: str | None = "sqlite:///tollway.db"
+    redis: str | None = None
+    data_dir: str = ""
+    unpriced: Literal["allow", "refuse"] = "allow"
+    budget_status: int = 402
+    providers: tuple[ProviderSettings, ...] = ()
+    models: tuple[ModelSettings, ...] = ()
+    keys: tuple[VirtualKey, ...] = ()
+    sinks: tuple[SinkSettings, ...] = ()
+    logs: LogSettings = LogSettings()
+    spool: SpoolSettings = SpoolSettings()
+    discovered: tuple[str, ...] = ()
+    source: str | None = None

@@ -1,0 +1,63 @@
+"""The ledger's entry: one immutable usage event for each upstream attempt."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Raw, Struct
+
+from tollway.model.money import Money
+from tollway.model.usage import NOTHING, Usage
+
+NO_RAW_USAGE = Raw(b"null")
+
+Outcome = Literal["ok", "error", "cancelled", "cached", "blocked"]
+
+
+class UsageEvent(Struct, frozen=True, kw_only=True):
+    """What an attempt consumed and cost. The field names are the public JSON of ``GET /api/events``.
+
+    ``time`` is when the attempt ended, ISO 8601 in UTC with milliseconds. ``raw_usage`` is the provider's own
+    usage object, verbatim. ``priced`` is false where no price is known: the cost is then unknown, not zero.
+    ``estimated`` says that the provider reported no usage (a cancelled stream) and we counted.
+    """
+
+    id: str
+    request_id: str
+    time: str
+    key: str | None = None
+    key_id: str | None = None
+    team: str | None = None
+    user: str | None = None
+    customer: str | None = None
+    tags: tuple[str, ...] = ()
+    endpoint: str
+    model: str
+    provider: str
+    upstream_model: str
+    deployment: str
+    attempt: int = 1
+    status: int
+    outcome: Outcome
+    streamed: bool = False
+    estimated: bool = False
+    usage: Usage = NOTHING
+    cost_nano_usd: Money = 0
+    priced: bool = True
+    price_version: str = ""
+    latency_ms: int = 0
+    first_token_ms: int | None = None
+    overhead_ms: float = 0.0
+    raw_usage: Raw = NO_RAW_USAGE
+    error: str | None = None
+
+
+class UsageFilter(Struct, frozen=True, kw_only=True):
+    """Which events to read: every given field must match; times are ISO 8601, ``since`` inclusive, ``until`` exclusive."""
+
+    key: str | None = None
+    team: str | None = None
+    model: str | None = None
+    request_id: str | None = None
+    since: str | None = None
+    until: str | None = None

@@ -1,0 +1,1 @@
+"""State that processes share: one contract (interface.py), one file an engine."""

@@ -1,0 +1,77 @@
+"""The contract of counters: reserve before the work, settle after it, over every budget and limit at once.
+
+An engine decides all claims of a reservation together or none. Amounts are integers: nano-dollars, tokens, requests.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from tollway.model.money import Money
+
+Unit = Literal["nano_usd", "tokens", "requests", "parallel"]
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """One ceiling that applies to a request. Built once for a key and reused; the amounts vary by request.
+
+    ``counter`` names the state, ``label`` is what a refusal calls it (``rpm``, ``budget month``), ``subject`` whose
+    it is (``key ci``). ``seconds`` > 0 makes a sliding window; ``per`` a calendar period (``day``, ``week``,
+    ``month``, ``total`` or ``Nd`` counted from ``anchor``, Unix seconds).
+    """
+
+    counter: str
+    unit: Unit
+    limit: int
+    label: str
+    subject: str
+    seconds: int = 0
+    per: str = ""
+    anchor: float = 0.0
+    strict: bool = False
+
+
+class Amounts(Struct, frozen=True, kw_only=True):
+    """What a request is expected to take. Requests and parallel slots always count one."""
+
+    tokens: int = 0
+    nano_usd: Money = 0
+    worst_nano_usd: Money = 0
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """A claim's state at one moment: ``spent`` settled, ``held`` reserved, ``resets_at`` Unix seconds (None: never)."""
+
+    claim: Claim
+    spent: int
+    held: int
+    resets_at: float | None
+
+
+class Hold(Protocol):
+    """A reservation. It ends exactly once, by ``settle`` or ``release``; ending it again does nothing."""
+
+    def settle(self, *, nano_usd: Money, tokens: int) -> None:
+        """Replace what was held by what was used. Never awaits, never fails."""
+
+    def release(self) -> None:
+        """Give back everything: nothing was used. The request itself stays counted in request limits."""
+
+    def ratelimit_headers(self) -> list[tuple[bytes, bytes]]:
+        """``x-ratelimit-*`` of the tightest request and token limits; empty without limits."""
+
+
+class Counters(Protocol):
+    """Raises BudgetExceeded or RateLimitExceeded, naming the claim, what is spent and held, and the reset time."""
+
+    async def reserve(self, claims: tuple[Claim, ...], amounts: Amounts) -> Hold: ...
+
+    async def standing(self, claims: tuple[Claim, ...]) -> list[Standing]: ...
+
+    def seed(self, claim: Claim, spent: int) -> None:
+        """Set what a budget had spent in its current period before this process began."""
+
+    def held(self) -> int:
+        """How many reservations are open (all claims of one request count once)."""
