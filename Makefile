@@ -13,7 +13,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then command -v $$p; break; fi; done)
 # Progress for a person, silence for a log file.
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input $(if $(CI),-q --progress-bar off,$(shell test -t 1 || echo -q --progress-bar off))
+QUIET := $(if $(CI),yes,$(shell test -t 2 || echo yes))
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install $(if $(QUIET),-q --progress-bar off)
 LOCK := $(BIN)/uv pip compile --generate-hashes --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --quiet
 
 .PHONY: help
@@ -32,13 +33,13 @@ $(BIN)/python:
 
 $(VENV)/.stamp-run: requirements.lock requirements-build.lock pyproject.toml | $(BIN)/python
 	@echo 'Installing Tollway and its locked dependencies into $(VENV)'
-	@$(PIP) install --require-hashes -r requirements-build.lock -r requirements.lock
-	@$(PIP) install --no-deps --no-build-isolation -e .
+	@$(PIP) --require-hashes -r requirements-build.lock -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.stamp-dev: requirements-dev.lock $(VENV)/.stamp-run
 	@echo 'Installing the locked test and check tools into $(VENV)'
-	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) --require-hashes -r requirements-dev.lock
 	@touch $@
 
 .PHONY: setup
@@ -91,7 +92,7 @@ bench-peers: $(VENV)/.stamp-run  ## the same run with LiteLLM and Portkey beside
 
 .PHONY: lock
 lock: $(VENV)/.stamp-dev  ## resolve the dependencies anew (for maintainers; takes uv from the package index)
-	@$(PIP) install uv
+	@$(PIP) uv
 	@$(LOCK) --upgrade pyproject.toml -o requirements.lock
 	@$(LOCK) --upgrade --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
 	@printf 'hatchling>=1.27\neditables>=0.5\n' | $(LOCK) --upgrade - -c requirements-dev.lock -o requirements-build.lock
