@@ -1,0 +1,1 @@
+"""Where things are kept: the local spool of events, the database with its tables and repositories."""
