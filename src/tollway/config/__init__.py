@@ -1,1 +1,2 @@
-"""Settings as values: what they are (settings.py) and how a file and the environment become them (load.py)."""
+"""Settings as values: what they are (settings.py) and how a file and the environment become them
+(load.py)."""

@@ -17,8 +17,8 @@ from tollway.model.secret import Secret
 
 
 class ServerSettings(Struct, frozen=True, kw_only=True):
-    """``max_body`` and ``max_header`` in bytes; ``header_timeout``, ``body_timeout`` (between two reads of a body),
-    ``keep_alive`` and ``drain`` (how long a stop waits for running requests) in seconds."""
+    """``max_body`` and ``max_header`` in bytes; ``header_timeout``, ``body_timeout`` (between two reads of a
+    body), ``keep_alive`` and ``drain`` (how long a stop waits for running requests) in seconds."""
 
     host: str = "127.0.0.1"
     port: int = 4000
@@ -39,7 +39,8 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
 class ProviderSettings(Struct, frozen=True, kw_only=True):
     """A provider as configured. ``name`` is what ``provider/model`` uses, ``type`` an entry of the catalogue.
 
-    ``base_url`` None: the catalogue's. ``proxy`` overrides HTTP(S)_PROXY, ``ca_file`` adds a certificate authority.
+    ``base_url`` None: the catalogue's. ``proxy`` overrides HTTP(S)_PROXY, ``ca_file`` adds a certificate
+    authority.
     """
 
     name: str
@@ -55,7 +56,8 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
 
 
 class TargetSettings(Struct, frozen=True, kw_only=True):
-    """``model`` is ``provider/model``; ``rates`` the price given beside it, nano-dollars per million units."""
+    """``model`` is ``provider/model``; ``rates`` the price given beside it, nano-dollars per million
+    units."""
 
     model: str
     weight: int = 1
@@ -73,8 +75,9 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
 
 
 class LogSettings(Struct, frozen=True, kw_only=True):
-    """Contents of requests, kept apart from money: ``bodies`` off, errors or all; at most ``max_bytes`` of each side;
-    ``retention`` in seconds after which they are deleted. ``events_retention`` None keeps the ledger for ever."""
+    """Contents of requests, kept apart from money: ``bodies`` off, errors or all; at most ``max_bytes`` of
+    each side; ``retention`` in seconds after which they are deleted. ``events_retention`` None keeps the
+    ledger for ever."""
 
     bodies: Literal["off", "errors", "all"] = "off"
     max_bytes: int = 16 * 1024
@@ -91,7 +94,8 @@ class SinkSettings(Struct, frozen=True, kw_only=True):
 
 class SpoolSettings(Struct, frozen=True, kw_only=True):
     """The local spool that makes events durable before the database has them. Bytes; ``fsync`` ``off`` leaves
-    flushing to the system (a crash of the process loses nothing either way, a power cut up to ``fsync`` seconds)."""
+    flushing to the system (a crash of the process loses nothing either way, a power cut up to ``fsync``
+    seconds)."""
 
     segment_bytes: int = 16 * 1024 * 1024
     max_bytes: int = 2 * 1024 * 1024 * 1024
@@ -101,7 +105,8 @@ class SpoolSettings(Struct, frozen=True, kw_only=True):
 class Settings(Struct, frozen=True, kw_only=True):
     """Everything one process is told. ``database`` is an SQLAlchemy-style URL, or None for stateless service.
 
-    ``discovered`` names the providers found by their key in the environment, ``source`` the file read (None: none).
+    ``discovered`` names the providers found by their key in the environment, ``source`` the file read (None:
+    none).
     """
 
     server: ServerSettings = ServerSettings()

@@ -1,0 +1,84 @@
+"""The ``providers:`` section: where models live and with which credential. The catalogue's own data stay
+there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from tollway.config import reading
+from tollway.config.reading import Table
+from tollway.config.report import Bad, Report, closest, shown
+from tollway.config.settings import ProviderSettings
+from tollway.config.yaml_marks import Mapping, Node
+from tollway.model.clocks import DEFAULT_CLOCKS
+from tollway.model.secret import Secret
+
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}\Z")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+
+def read_providers(
+    node: Node, report: Report, catalog_names: Collection[str]
+) -> tuple[ProviderSettings, ...]:
+    """Every well-formed entry; a name is also its type where the catalogue knows it."""
+    table = Table(node, report, "providers")
+    found = []
+    for name, entry in table.entries():
+        if not _NAME.match(name):
+            report.add(
+                table.line_of(name),
+                f"providers: {shown(name)} is no usable name (letters, digits, dot, dash and underscore)",
+            )
+            continue
+        provider = _provider(name, table.line_of(name), entry, report, catalog_names)
+        if provider is not None:
+            found.append(provider)
+    return tuple(found)
+
+
+def _provider(
+    name: str, line: int, entry: Node, report: Report, catalog_names: Collection[str]
+) -> ProviderSettings | None:
+    table = Table(entry, report, f"provider {name}")
+    kind = table.get("type", reading.text, None)
+    given = kind is not None
+    if kind is None:
+        kind = name
+    if kind not in catalog_names:
+        if given:
+            message, place = (
+                f"provider {name}: type {shown(kind)} is not in the catalogue",
+                table.line_of("type"),
+            )
+        else:
+            message, place = f"{shown(name)} is not a catalogued provider; give the entry a type", line
+        report.add(place, message, meant=closest(kind, catalog_names))
+    settings = ProviderSettings(
+        name=name,
+        type=kind,
+        api_key=table.get("api_key", reading.secret, None),
+        base_url=table.get("base_url", reading.url("http", "https"), None),
+        headers=table.get("headers", _headers, {}),
+        ca_file=table.get("ca_file", reading.text, None),
+        proxy=table.get("proxy", reading.text, None),
+        max_connections=table.get("max_connections", reading.integer(1, 100_000), 1000),
+        clocks=reading.clocks(table, DEFAULT_CLOCKS, DEFAULT_CLOCKS) or DEFAULT_CLOCKS,
+        unpriced=table.get("unpriced", reading.choice("allow", "refuse"), None),
+    )
+    table.finish()
+    return settings
+
+
+def _headers(node: Node, report: Report) -> dict[str, Secret]:
+    if not isinstance(node, Mapping):
+        raise Bad("expected header names with their values")
+    found: dict[str, Secret] = {}
+    for name, value in node.entries.items():
+        if not _HEADER.match(name):
+            raise Bad(f"{shown(name)} is not a header's name", line=node.lines[name])
+        try:
+            found[name] = reading.header_value(value, report)
+        except Bad as bad:
+            raise Bad(bad.message, line=value.line) from None
+    return found

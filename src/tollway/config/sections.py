@@ -1,0 +1,96 @@
+"""The small sections: ``server:``, ``sinks:``, ``logs:`` and ``spool:``."""
+
+from __future__ import annotations
+
+from tollway.config import reading
+from tollway.config.reading import Table
+from tollway.config.report import Bad, Report
+from tollway.config.settings import LogSettings, ServerSettings, SinkSettings, SpoolSettings
+from tollway.config.yaml_marks import Node, Scalar
+
+_KIB = 1024
+_GIB = 1024**3
+
+PORT = reading.integer(0, 65535)
+
+
+def read_server(node: Node, report: Report) -> ServerSettings:
+    table = Table(node, report, "server")
+    usual = ServerSettings()
+    found = ServerSettings(
+        host=table.get("host", reading.name, usual.host),
+        port=table.get("port", PORT, usual.port),
+        public_url=table.get("public_url", reading.url("http", "https"), None),
+        workers=table.get("workers", reading.integer(1, 1024), usual.workers),
+        max_body=table.get("max_body", reading.size(_KIB, 4 * _GIB), usual.max_body),
+        max_header=table.get("max_header", reading.size(_KIB, 16 * 1024 * _KIB), usual.max_header),
+        max_connections=table.get("max_connections", reading.integer(1, 10_000_000), usual.max_connections),
+        header_timeout=table.get("header_timeout", reading.duration, usual.header_timeout),
+        body_timeout=table.get("body_timeout", reading.duration, usual.body_timeout),
+        write_timeout=table.get("write_timeout", reading.duration, usual.write_timeout),
+        keep_alive=table.get("keep_alive", reading.duration, usual.keep_alive),
+        drain=table.get("drain", reading.any_duration, usual.drain),
+        tls_cert=table.get("tls_cert", reading.text, None),
+        tls_key=table.get("tls_key", reading.text, None),
+    )
+    table.finish()
+    if table.has("tls_cert") != table.has("tls_key"):
+        report.add(table.line, "server: tls_cert and tls_key belong together; one of them is missing")
+    return found
+
+
+def read_sink(node: Node, report: Report) -> SinkSettings:
+    """``stdout``, or ``{type: file, path: events.jsonl}``."""
+    kinds = reading.choice("stdout", "file")
+    if isinstance(node, Scalar):
+        if node.text == "file":
+            raise Bad("a file sink needs a path: {type: file, path: …}")
+        return SinkSettings(type=kinds(node, report))  # type: ignore[arg-type]
+    table = Table(node, report, "sink")
+    kind = table.get("type", kinds, None)
+    path = table.get("path", reading.text, None)
+    table.finish()
+    if kind is None and not table.has("type"):
+        raise Bad("type is missing: stdout or file")
+    if kind == "file" and path is None and not table.has("path"):
+        raise Bad("a file sink needs a path")
+    if kind == "stdout" and path is not None:
+        raise Bad("a stdout sink has no path")
+    return SinkSettings(type="file" if kind == "file" else "stdout", path=path)
+
+
+def read_logs(node: Node, report: Report) -> LogSettings:
+    table = Table(node, report, "logs")
+    usual = LogSettings()
+    bodies = table.get("bodies", reading.choice("off", "errors", "all"), None)
+    found = LogSettings(
+        max_bytes=table.get("max_bytes", reading.size(0, _GIB), usual.max_bytes),
+        retention=table.get("retention", reading.duration, usual.retention),
+        events_retention=table.get("events_retention", reading.duration, None),
+        bodies="off" if bodies is None else bodies,  # type: ignore[arg-type]
+    )
+    table.finish()
+    return found
+
+
+def read_spool(node: Node, report: Report) -> SpoolSettings:
+    table = Table(node, report, "spool")
+    usual = SpoolSettings()
+    found = SpoolSettings(
+        segment_bytes=table.get("segment_bytes", reading.size(64 * _KIB, _GIB), usual.segment_bytes),
+        max_bytes=table.get("max_bytes", reading.size(1024 * _KIB, 1024 * _GIB), usual.max_bytes),
+        fsync=table.get("fsync", _fsync, usual.fsync),
+    )
+    table.finish()
+    if found.max_bytes < 2 * found.segment_bytes:
+        report.add(table.line, "spool: max_bytes must hold at least two segments (segment_bytes)")
+    return found
+
+
+def _fsync(node: Node, report: Report) -> float | None:
+    if isinstance(node, Scalar) and node.text == "off":
+        return None
+    try:
+        return reading.any_duration(node, report)
+    except Bad:
+        raise Bad("expected a duration such as 1s, or off") from None
