@@ -1,0 +1,177 @@
+"""The catalogue: one TOML file a provider says where it is, how it is paid and what it offers.
+
+Files are parsed when asked for; discovering providers by their environment variables reads only each file's
+``env`` line and parses the few that match. Nothing here connects or knows a provider by name.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from tollway.providers.quirks import Quirk, read_quirks
+
+FOLDER: Final = Path(__file__).with_name("catalog")
+
+ENDPOINTS: Final[dict[str, tuple[str, str]]] = {
+    "chat.completions": ("POST", "/chat/completions"),
+    "completions": ("POST", "/completions"),
+    "embeddings": ("POST", "/embeddings"),
+    "responses": ("POST", "/responses"),
+    "models": ("GET", "/models"),
+    "messages": ("POST", "/messages"),
+    "messages.count_tokens": ("POST", "/messages/count_tokens"),
+    "images.generations": ("POST", "/images/generations"),
+    "images.edits": ("POST", "/images/edits"),
+    "images.variations": ("POST", "/images/variations"),
+    "audio.speech": ("POST", "/audio/speech"),
+    "audio.transcriptions": ("POST", "/audio/transcriptions"),
+    "audio.translations": ("POST", "/audio/translations"),
+    "moderations": ("POST", "/moderations"),
+    "rerank": ("POST", "/rerank"),
+    "files": ("POST", "/files"),
+    "batches": ("POST", "/batches"),
+    "fine_tuning.jobs": ("POST", "/fine_tuning/jobs"),
+}
+"""Every endpoint a file may offer: the method and the path behind ``base_url`` and ``path_prefix``."""
+
+
+class Auth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the credential travels: ``Authorization: Bearer``, a header or a query parameter called ``name``,
+    or not."""
+
+    scheme: Literal["bearer", "header", "query", "none"] = "bearer"
+    name: str = ""
+
+
+class Native(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The provider's own API where it is not the OpenAI-compatible one: used by pass-through and
+    ``endpoints``.
+
+    ``path`` follows ``base_url``; ``auth`` None means the same as the entry's; ``headers`` are sent unless
+    the client sends its own.
+    """
+
+    path: str = ""
+    auth: Auth | None = None
+    headers: dict[str, str] = {}
+    endpoints: tuple[str, ...] = ()
+
+
+class CatalogEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One provider. ``name`` is the file's name and what ``type:`` says in the configuration.
+
+    ``base_url`` is empty where only the user knows it (``base_url_example`` then shows its shape);
+    ``regions`` are documented alternatives. ``env`` lists the key's usual variables, the usual one first;
+    those also in ``shared_env`` mean other things too and never start a provider by themselves.
+    ``stream_usage``: does a stream report usage when asked by ``stream_options`` (``ask``), unasked
+    (``always``), or does the provider refuse the question (``never``). ``prices`` is the price sheet, the own
+    name if empty. ``local`` marks servers a user runs.
+    """
+
+    name: str
+    title: str
+    docs: str
+    base_url: str = ""
+    base_url_example: str = ""
+    regions: dict[str, str] = {}
+    path_prefix: str = ""
+    env: tuple[str, ...] = ()
+    shared_env: tuple[str, ...] = ()
+    base_url_env: tuple[str, ...] = ()
+    auth: Auth = Auth()
+    format: str = "openai.chat"
+    endpoints: tuple[str, ...] = ("chat.completions", "models")
+    native: Native | None = None
+    stream_usage: Literal["ask", "always", "never"] = "ask"
+    quirks: tuple[Quirk, ...] = ()
+    headers: dict[str, str] = {}
+    key_optional: bool = False
+    local: bool = False
+    prices: str = ""
+
+    @property
+    def price_sheet(self) -> str:
+        return self.prices or self.name
+
+
+class Catalog(Mapping[str, CatalogEntry]):
+    """Names to entries, each parsed once, when first asked for. KeyError for a name without a file."""
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        self._files = {path.stem: path for path in sorted(folder.glob("*.toml"))}
+        self._entries: dict[str, CatalogEntry] = {}
+
+    def __getitem__(self, name: str) -> CatalogEntry:
+        entry = self._entries.get(name)
+        if entry is None:
+            entry = self._entries[name] = parse_entry(self._files[name].read_text(encoding="utf-8"), name)
+        return entry
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._files
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._files)
+
+    def discover(self, environ: Mapping[str, str]) -> list[tuple[CatalogEntry, str]]:
+        """The providers whose usual key is set in ``environ``, by name, each with the variable that has it.
+
+        Left out: local servers, variables declared shared, and providers whose address nobody told.
+        """
+        found: list[tuple[CatalogEntry, str]] = []
+        for name, path in self._files.items():
+            declared = env_line(path.read_text(encoding="utf-8"))
+            if not any(environ.get(variable, "").strip() for variable in declared):
+                continue
+            entry = self[name]
+            usable = (v for v in entry.env if v not in entry.shared_env and environ.get(v, "").strip())
+            variable = next(usable, None)
+            if variable is None or entry.local or not (entry.base_url or base_url_from(entry, environ)):
+                continue
+            found.append((entry, variable))
+        return found
+
+
+def load_catalog(folder: Path = FOLDER) -> Catalog:
+    return Catalog(folder)
+
+
+def base_url_from(entry: CatalogEntry, environ: Mapping[str, str]) -> str | None:
+    """The address the environment gives for a provider, or None."""
+    return next((environ[name].strip() for name in entry.base_url_env if environ.get(name, "").strip()), None)
+
+
+def parse_entry(text: str, name: str) -> CatalogEntry:
+    """One file's text. ValueError says what is wrong with it, the file named."""
+    try:
+        table = tomllib.loads(text)
+        quirks = read_quirks(table.pop("quirks", ()))
+        entry = msgspec.convert(table, CatalogEntry)
+    except (ValueError, msgspec.ValidationError) as error:
+        raise ValueError(f"catalog/{name}.toml: {error}") from None
+    if entry.name != name:
+        raise ValueError(f"catalog/{name}.toml: its name is {entry.name!r}, the file's must be the same")
+    return msgspec.structs.replace(entry, quirks=quirks)
+
+
+_ENV_LINE = re.compile(r"^env = \[([^\]\n]*)\]$", re.MULTILINE)
+_QUOTED = re.compile(r'"([^"]*)"')
+
+
+def env_line(text: str) -> tuple[str, ...]:
+    """A file's ``env`` without parsing the rest; it stands on one line (a test holds every file to that)."""
+    line = _ENV_LINE.search(text)
+    return tuple(_QUOTED.findall(line[1])) if line else ()

@@ -1,0 +1,1 @@
+"""How a gateway proves itself to a provider: one way a file."""

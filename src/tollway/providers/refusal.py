@@ -1,0 +1,278 @@
+"""A provider's refusal read into an error of ours: its status and words, our judgement of what to do next.
+
+The judgement comes from status and error code alone. Bodies of any shape are read; secrets in them are not
+repeated.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Iterable, Mapping
+from datetime import timezone
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+
+from tollway.errors import UpstreamError
+
+MAX_MESSAGE: Final = 2000
+MAX_PARSED: Final = 256 * 1024
+
+RETRYABLE: Final = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529))
+FALLBACK: Final = frozenset((401, 402, 403, 404, 407, 410, *RETRYABLE))
+"""Beside these every 5xx and every redirect leads to another target; other 4xx are about the request
+itself."""
+
+SPENT: Final = frozenset(
+    ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance")
+)
+"""Codes that say the account is out of money: trying again cannot help, another provider can."""
+
+
+class Redaction:
+    """Takes a provider's credentials out of text it sent back, whole, masked in the middle or shortened."""
+
+    __slots__ = ("_ends", "_secrets")
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._secrets = sorted({secret for secret in secrets if len(secret) >= 4}, key=len, reverse=True)
+        self._ends = [(secret[:3], secret[-3:]) for secret in self._secrets if len(secret) >= 8]
+
+    def __call__(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "[redacted]")
+        text = _KEY_SHAPED.sub("[redacted]", text)
+        return _MASKED.sub(self._masked, text) if self._ends else text
+
+    def _masked(self, found: re.Match[str]) -> str:
+        """A word with a gap of stars or dots in it is ours if it begins or ends like one of our secrets."""
+        head, tail = found[1], found[2]
+        ours = any(
+            (len(head) >= 2 and (head.startswith(first) or first.startswith(head))) or tail.endswith(last)
+            for first, last in self._ends
+        )
+        return "[redacted]" if ours else found[0]
+
+
+_KEY_SHAPED = re.compile(
+    r"(?i:\bbearer\s+[\w.~+/=-]{8,})"
+    r"|\b(?:sk|pk|rk|gsk|xai|nvapi|pplx|hf|key|fw|csk|tgp|r8)[-_][\w-]{0,128}(?:[*\u2022\u2026]|\.{3})[*.\u2022\u2026]*[\w-]{0,128}"
+    r"|\b(?:sk|gsk|xai|nvapi|pplx|csk)-[\w-]{16,}"
+    r"|\bAIza[\w-]{20,}"
+)
+_MASKED = re.compile(r"([\w-]{0,128})(?:[*\u2022\u2026]|\.{3})[*.\u2022\u2026]*([\w-]{0,128})")
+
+
+def read_refusal(
+    provider: str, status: int, headers: Mapping[bytes, bytes], body: bytes, redact: Redaction, now: float
+) -> UpstreamError:
+    """``headers`` have lower-case names; ``now`` is Unix time in seconds, for dates in ``retry-after``."""
+    words, fields = _read_body(headers.get(b"content-type", b""), body)
+    code, kind, param = (_short(fields.get(name), redact) for name in ("code", "type", "param"))
+    words = _tidy(redact(words[: 4 * MAX_MESSAGE]))  # cut first: a megabyte is not searched for keys
+    details: dict[str, str] = {}
+    if status in (401, 407):
+        # The client's own key was fine: neither words nor code may make it look otherwise.
+        message = f"provider {provider} refused the gateway's credential"
+        if code:
+            details["upstream_code"] = code
+        code, kind = "upstream_unauthorized", "upstream_error"
+    elif 300 <= status < 400:
+        message = f"provider {provider} answered with a redirect ({status}); its base_url may be wrong"
+    else:
+        message = f"provider {provider} answered {status}"
+        if not words:
+            words = _phrase(status)
+    if words:
+        message = f"{message}: {words}"
+    after = retry_after(status, headers, fields, now)
+    error = UpstreamError(
+        message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…",
+        provider=provider,
+        upstream_status=status if 400 <= status < 600 and status != 407 else 502,
+        upstream_code=code,
+        upstream_kind=kind,
+        param=param,
+        retry_after=after,
+        retryable=status in RETRYABLE and code not in SPENT and kind not in SPENT,
+        fallback=status in FALLBACK or not 400 <= status < 500,
+        headers={"retry-after": str(math.ceil(after))} if after is not None else None,
+    )
+    error.details.update(details)
+    return error
+
+
+def retry_after(
+    status: int, headers: Mapping[bytes, bytes], fields: Mapping[str, object], now: float
+) -> float | None:
+    """Seconds to wait as the provider says, the most exact source first; None where it does not say."""
+    milliseconds = _number(headers.get(b"retry-after-ms", b""))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    plain = headers.get(b"retry-after", b"").strip()
+    if plain:
+        seconds = _number(plain)
+        if seconds is None:
+            seconds = _duration(plain.decode("latin-1"))
+        if seconds is None:
+            seconds = _until_date(plain.decode("latin-1"), now)
+        if seconds is not None:
+            return seconds
+    delay = fields.get("retryDelay")
+    if isinstance(delay, str) and (seconds := _duration(delay)) is not None:
+        return seconds
+    return _reset(headers, now) if status in (429, 503) else None
+
+
+def _reset(headers: Mapping[bytes, bytes], now: float) -> float | None:
+    """``x-ratelimit-reset*``: the latest of the exhausted limits; where none says it is, the soonest of
+    all."""
+    exhausted: list[float] = []
+    known: list[float] = []
+    for name, value in headers.items():
+        if not name.startswith(b"x-ratelimit-reset"):
+            continue
+        text = value.decode("latin-1").strip()
+        seconds = _number(value)
+        if seconds is None:
+            seconds = _duration(text)
+        elif seconds > 1e11:  # Unix time in milliseconds
+            seconds = max(0.0, seconds / 1000 - now)
+        elif seconds > 1e8:  # Unix time in seconds
+            seconds = max(0.0, seconds - now)
+        if seconds is None:
+            continue
+        known.append(seconds)
+        if headers.get(name.replace(b"-reset", b"-remaining", 1), b"").strip() == b"0":
+            exhausted.append(seconds)
+    if exhausted:
+        return max(exhausted)
+    return min(known) if known else None
+
+
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+
+
+def _duration(text: str) -> float | None:
+    """``6m0s``, ``1h2m``, ``20ms``, ``1.5s`` in seconds."""
+    found = _DURATION.fullmatch(text.strip())
+    if found is None or not text.strip():
+        return None
+    days, hours, minutes, seconds, milliseconds = (float(group or 0) for group in found.groups())
+    return days * 86400 + hours * 3600 + minutes * 60 + seconds + milliseconds / 1000
+
+
+def _number(text: bytes) -> float | None:
+    if not re.fullmatch(rb"\s*\d{1,15}(?:\.\d{1,9})?\s*", text):
+        return None
+    return float(text)
+
+
+def _until_date(text: str, now: float) -> float | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)  # noqa: UP017
+    return max(0.0, moment.timestamp() - now)
+
+
+def _read_body(content_type: bytes, body: bytes) -> tuple[str, dict[str, object]]:
+    """The words of a refusal and the fields beside them (code, type, param, retryDelay)."""
+    text = body[:MAX_PARSED].decode("utf-8", "replace").strip()
+    if b"html" in content_type.lower() or text[:15].lower().startswith(("<!doctype html", "<html")):
+        return _page_title(text), {}
+    if text[:1] not in ("{", "["):
+        return text, {}
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text, {}
+    fields: dict[str, object] = {}
+    words = _words(value, fields, 0)
+    return words if words else text, fields
+
+
+_WORD_FIELDS: Final = (
+    "message",
+    "error",
+    "detail",
+    "details",
+    "error_message",
+    "msg",
+    "errors",
+    "title",
+    "description",
+)
+
+
+def _words(value: object, fields: dict[str, object], depth: int) -> str:
+    """Look for the words where providers put them, outermost first, and note fields on the way (the inner one
+    wins)."""
+    if isinstance(value, str):
+        return value
+    if depth > 5:
+        return ""
+    if isinstance(value, list):
+        if depth == 0:
+            return _words(value[0], fields, depth + 1) if value else ""
+        return "; ".join(filter(None, (_words(item, fields, depth + 1) for item in value[:5])))
+    if not isinstance(value, dict):
+        return ""
+    for name in ("code", "type", "param"):
+        given = value.get(name)
+        # A number between 100 and 599 repeats the HTTP status and is no code.
+        if isinstance(given, str) or (type(given) is int and not 100 <= given < 600):
+            fields[name] = given
+    if isinstance(value.get("status"), str) and value["status"].isupper():
+        fields.setdefault("type", value["status"])
+    _note_delay(value.get("details"), fields)
+    inner = value.get("error")
+    if isinstance(inner, dict) and (words := _words(inner, fields, depth + 1)):
+        return words
+    for name in _WORD_FIELDS:
+        if value.get(name) and (words := _words(value[name], fields, depth + 1)):
+            place = value.get("loc")
+            return f"{'.'.join(map(str, place))}: {words}" if isinstance(place, list) else words
+    return ""
+
+
+def _note_delay(details: object, fields: dict[str, object]) -> None:
+    if isinstance(details, list):
+        for detail in details:
+            if isinstance(detail, dict) and isinstance(detail.get("retryDelay"), str):
+                fields["retryDelay"] = detail["retryDelay"]
+
+
+_TITLE = re.compile(r"<title[^>]*>([^<]{1,300})", re.IGNORECASE)
+
+
+def _page_title(text: str) -> str:
+    title = _TITLE.search(text)
+    return f"an HTML page titled “{html.unescape(title[1]).strip()}”" if title else "an HTML page"
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+def _tidy(text: str) -> str:
+    return _CONTROL.sub(" ", text).strip()
+
+
+def _short(value: object, redact: Redaction) -> str | None:
+    """A code as text, bounded."""
+    if value is None or value == "":
+        return None
+    return _tidy(redact(str(value)[:1000]))[:200]
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
