@@ -72,24 +72,24 @@ def _key(node: Node, report: Report) -> VirtualKey | None:
     if not isinstance(node, Mapping):
         report.add(node.line, "keys: expected an item such as {name: ci, key: ${CI_KEY}}")
         return None
-    name = Table(node, report, "key").get("name", reading.name, None)
+    name = Table(node, report, "key").get("name", _name, None)
     table = Table(node, report, f"key {name}" if name else "a key")
     for needed in ("name", "key"):
         if not table.has(needed):
             report.add(table.line, f"{table.place}: {needed} is missing")
     value = table.get("key", reading.secret, None)
     found = VirtualKey(
-        id=f"file_{key_hash(f'file:{name}')[:20]}",
+        id=f"key_{key_hash(f'file:{name}')[:20]}",
         name=name or "",
         hash=key_hash(value.reveal()) if value else "",
         hint=key_hint(value.reveal()) if value else "",
-        models=table.get("models", reading.names, ()),
-        budgets=table.get("budget", reading.many(_budget, "budget"), ()),
+        models=table.get("models", reading.many(reading.name, "models"), ()),
+        budgets=table.get("budget", _budgets, ()),
         limits=table.get("limits", _limits, RateLimit()),
-        team=table.get("team", reading.name, None),
-        user=table.get("user", reading.name, None),
-        customer=table.get("customer", reading.name, None),
-        tags=table.get("tags", reading.names, ()),
+        team=table.get("team", reading.label, None),
+        user=table.get("user", reading.label, None),
+        customer=table.get("customer", reading.label, None),
+        tags=table.get("tags", reading.many(reading.label, "tags"), ()),
         metadata=table.get("metadata", _metadata, {}),
         expires_at=table.get("expires", _expires, None),
         blocked=table.get("blocked", reading.boolean, False),
@@ -97,6 +97,23 @@ def _key(node: Node, report: Report) -> VirtualKey | None:
     )
     table.finish()
     return found if name and value else None
+
+
+def _name(node: Node, report: Report) -> str:
+    """A key's name stands in addresses of the admin API beside ids, so it must not look like one."""
+    found = reading.label(node, report)
+    if len(found) > 100 or set(found) & set("/?#%"):
+        raise Bad("expected 1 to 100 characters without / ? # or %, because the name stands in addresses")
+    if found.startswith(("key_", "sk-")):
+        raise Bad("must not begin with key_ or sk-: ids and secrets look like that")
+    return found
+
+
+def _budgets(node: Node, report: Report) -> tuple[Budget, ...]:
+    found = reading.many(_budget, "budget")(node, report)
+    if len({budget.per for budget in found}) < len(found):
+        raise Bad("names the same period twice")
+    return found
 
 
 def _budget(node: Node, report: Report) -> Budget:
@@ -120,7 +137,7 @@ def _budget(node: Node, report: Report) -> Budget:
 
 def _limits(node: Node, report: Report) -> RateLimit:
     table = Table(node, report, "limits")
-    count = reading.integer(0, _MOST)
+    count = reading.integer(1, _MOST)
     found = RateLimit(
         rpm=table.get("rpm", count, None),
         tpm=table.get("tpm", count, None),

@@ -23,11 +23,15 @@ _RETRY_ON = re.compile(r"(4[0-9]{2}|5[0-9]{2}|5xx|connect|timeout)\Z")
 
 
 class Known:
-    """What a target may name: the configured providers, and what the catalogue would offer with a key."""
+    """What a target may name: the configured providers. What the catalogue would offer with a key is known
+    too, and whether keys are looked for in the environment (``discovered``), to say what is missing."""
 
-    def __init__(self, providers: Collection[ProviderSettings], catalog_names: Collection[str]) -> None:
+    def __init__(
+        self, providers: Collection[ProviderSettings], catalog_names: Collection[str], *, discovered: bool
+    ) -> None:
         self.clocks: Mapping[str, Clocks] = {provider.name: provider.clocks for provider in providers}
         self.catalog_names = catalog_names
+        self.discovered = discovered
 
 
 def read_models(node: Node, report: Report, known: Known) -> tuple[ModelSettings, ...]:
@@ -175,10 +179,10 @@ class _Model:
         if provider in self.known.clocks:
             return written
         if provider in self.known.catalog_names:
-            raise Bad(
-                f"provider {provider} is in the catalogue but not configured; "
-                f"add `{provider}: {{api_key: ${{…}}}}` under providers"
-            )
+            entry = f"add `{provider}: {{api_key: ${{…}}}}` under providers"
+            if self.known.discovered:
+                raise Bad(f"provider {provider} has no key: set its variable in the environment, or {entry}")
+            raise Bad(f"provider {provider} is in the catalogue but not configured; {entry}")
         raise Bad(
             f"there is no provider {shown(provider)}; add it under providers, with a type",
             meant=closest(provider, [*self.known.clocks, *self.known.catalog_names]),

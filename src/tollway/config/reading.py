@@ -134,6 +134,14 @@ def checked_name(found: str) -> str:
     return found
 
 
+def label(node: Node, _: Report) -> str:
+    """A team, user, customer or tag: 1 to 200 printable characters; blanks may stand inside."""
+    found = text_of(node).strip()
+    if not 1 <= len(found) <= 200 or not found.isprintable():
+        raise Bad("expected 1 to 200 printable characters")
+    return found
+
+
 def secret(node: Node, _: Report) -> Secret:
     """A credential: visible ASCII, because it travels in a header."""
     found = text_of(node).strip()
@@ -246,11 +254,6 @@ def url(*schemes: str) -> Reader[str]:
         return found.rstrip("/")
 
     return read
-
-
-def names(node: Node, report: Report) -> tuple[str, ...]:
-    """A list of names; a single one may stand without the list."""
-    return many(name, "a list of names")(node, report)
 
 
 def many(read: Reader[T], what: str) -> Reader[tuple[T, ...]]:
