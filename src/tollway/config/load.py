@@ -56,10 +56,10 @@ def load_settings(
     """The settings this process is to run with. Raises ConfigError listing every problem.
 
     ``path`` None: the file ``TOLLWAY_CONFIG`` names, else ``tollway.yaml`` in the working directory if there
-    is one, else none. ``catalog_names`` are the catalogue's providers; ``discover`` finds ``(name, api key)``
-    pairs in the environment and is asked only where the file has no ``providers:``. ``overrides`` come from
-    the command line and win over the environment, which wins over the file: host, port, workers, data_dir,
-    database, redis, admin_key.
+    is one, else none. ``catalog_names`` are the catalogue's providers; ``discover`` finds the
+    providers whose key is in the environment, each ``(name, variable that holds the key)``; it is asked only
+    where the file has no ``providers:``. ``overrides`` come from the command line and win over the
+    environment, which wins over the file: host, port, workers, data_dir, database, redis, admin_key.
     """
     source = find_file(path, environ)
     report = Report(source or "environment")
@@ -80,7 +80,7 @@ def load_settings(
     admin_key = outside.get("admin_key", reading.secret, table.get("admin_key", reading.secret, None))
     database = outside.get("database", _database, table.get("database", _database, "sqlite:///tollway.db"))
     providers, discovered = _providers(table, environ, catalog_names, discover)
-    known = Known(providers, catalog_names)
+    known = Known(providers, catalog_names, discovered=not table.has("providers"))
     settings = Settings(
         server=server,
         admin_key=admin_key,
@@ -151,14 +151,13 @@ def _providers(
     if node is not None:
         return read_providers(node, table.report, catalog_names), ()
     found: list[ProviderSettings] = []
-    for name, value in discover(environ):
-        variable = Scalar(0, value, value, variables="discovered")
+    for name, variable in discover(environ):
+        value = environ.get(variable, "")
         try:
-            found.append(
-                ProviderSettings(name=name, type=name, api_key=reading.secret(variable, table.report))
-            )
+            key = reading.secret(Scalar(0, value, value, variables=variable), table.report)
+            found.append(ProviderSettings(name=name, type=name, api_key=key))
         except Bad as bad:
-            table.report.add_outside(f"the environment's key of {name}", bad.message)
+            table.report.add_outside(variable, bad.message)
     return tuple(found), tuple(provider.name for provider in found)
 
 
