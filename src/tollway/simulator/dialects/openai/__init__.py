@@ -1,0 +1,38 @@
+"""The OpenAI dialect, after the public API reference: chat, completions, embeddings, models and the error
+object."""
+
+from __future__ import annotations
+
+from tollway.simulator.answer import Dialect, Request
+from tollway.simulator.dialects.openai.chat import CHAT
+from tollway.simulator.dialects.openai.completions import COMPLETIONS
+from tollway.simulator.dialects.openai.embeddings import EMBEDDINGS
+from tollway.simulator.dialects.openai.errors import error_body
+from tollway.simulator.dialects.openai.models import MODELS, look, unknown
+
+
+def credential(request: Request) -> str | None:
+    """The key of ``Authorization: Bearer``, or None."""
+    scheme, _, key = request.headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" and key else None
+
+
+def owns(path: bytes) -> bool:
+    return path.startswith(b"/v1/")
+
+
+OPENAI = Dialect(
+    name="openai",
+    endpoints={
+        b"/v1/chat/completions": CHAT,
+        b"/v1/completions": COMPLETIONS,
+        b"/v1/embeddings": EMBEDDINGS,
+    },
+    look=look,
+    owns=owns,
+    error=error_body,
+    headers=b"openai-version: 2020-10-01\r\nopenai-processing-ms: 1\r\n",
+    credential=credential,
+    models=MODELS,
+    unknown=unknown,
+)
