@@ -24,7 +24,7 @@ HOP_BY_HOP: Final = frozenset(
 """RFC 9110 section 7.6.1; ``expect`` has been answered by our own server."""
 
 CREDENTIALS: Final = frozenset(
-    (b"authorization", b"proxy-authorization", b"x-api-key", b"api-key", b"x-goog-api-key", 
+    (b"authorization", b"proxy-authorization", b"x-api-key", b"api-key", b"x-goog-api-key",
      b"x-litellm-api-key", b"x-portkey-api-key", b"cookie", b"cookie2")
 )  # fmt: skip
 

@@ -66,16 +66,6 @@ class Clamp(Quirk, frozen=True, kw_only=True):
             body[self.field] = _encoded(self.max)
 
 
-class Default(Quirk, frozen=True, kw_only=True):
-    """``{default = "max_tokens", value = 4096}``: what the provider is sent when the body does not say."""
-
-    value: object
-
-    def change(self, body: Body) -> None:
-        if self.field not in body:
-            body[self.field] = _encoded(self.value)
-
-
 class Set(Quirk, frozen=True, kw_only=True):
     """``{set = "store", value = false}``: the value the provider is sent whatever the body says."""
 
@@ -141,8 +131,8 @@ class Flatten(Quirk, frozen=True, kw_only=True):
             body[self.field] = _encoded(messages)
 
 
-AnyQuirk = Drop | Rename | Clamp | Default | Set | Map | Role | Flatten
-WORDS: Final = ("drop", "rename", "clamp", "default", "set", "map", "role", "flatten")
+AnyQuirk = Drop | Rename | Clamp | Set | Map | Role | Flatten
+WORDS: Final = ("drop", "rename", "clamp", "set", "map", "role", "flatten")
 
 
 def read_quirks(tables: Iterable[Mapping[str, object]]) -> tuple[Quirk, ...]:
