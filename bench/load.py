@@ -123,8 +123,10 @@ class Client(asyncio.Protocol):
             return False
         self.counting, self.pending, self.events = stream, b"", 0
         self.done = asyncio.get_running_loop().create_future()
+        self.sent = self.last = (
+            time.perf_counter()
+        )  # before the write: on one core the other side may run first
         self.transport.write(request)
-        self.sent = self.last = time.perf_counter()
         return await self.done
 
     def data_received(self, data: bytes) -> None:

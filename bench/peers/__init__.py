@@ -1,0 +1,1 @@
+"""The gateways this one is compared with: installed apart, started as their documentation says."""
