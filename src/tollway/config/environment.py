@@ -58,7 +58,8 @@ class _Filler:
                 return ""
             name, default = inside.group(1), inside.group(2)
             value = self._environ.get(name)
-            if value or (value is not None and default is None):
+            if value is not None and (value or default is None):
+                self._report.hide(value)
                 return value
             if default is not None:
                 return default

@@ -43,6 +43,8 @@ _FROM_ENVIRONMENT = {
     "TOLLWAY_ADMIN_KEY": "admin_key",
 }
 
+_CREDENTIALS = ("database", "redis", "admin_key")
+
 Discover = Callable[[Mapping[str, str]], list[tuple[str, str]]]
 
 
@@ -172,6 +174,8 @@ class _Outside:
         if name not in self._given:
             return default
         place, value = self._given[name]
+        if name in _CREDENTIALS:
+            self._report.hide(value)
         try:
             return read(Scalar(0, value, value, variables=place), self._report)
         except Bad as bad:

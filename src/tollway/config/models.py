@@ -9,7 +9,7 @@ import msgspec
 
 from tollway.config import reading
 from tollway.config.reading import Table
-from tollway.config.report import Bad, Report, closest, shown
+from tollway.config.report import Bad, Report, shown
 from tollway.config.settings import ModelSettings, ProviderSettings, TargetSettings
 from tollway.config.yaml_marks import Mapping as MappingNode
 from tollway.config.yaml_marks import Node, Scalar, Sequence
@@ -184,8 +184,8 @@ class _Model:
                 raise Bad(f"provider {provider} has no key: set its variable in the environment, or {entry}")
             raise Bad(f"provider {provider} is in the catalogue but not configured; {entry}")
         raise Bad(
-            f"there is no provider {shown(provider)}; add it under providers, with a type",
-            meant=closest(provider, [*self.known.clocks, *self.known.catalog_names]),
+            f"there is no provider {reading.told(node, provider)}; add it under providers, with a type",
+            meant=reading.near(node, provider, [*self.known.clocks, *self.known.catalog_names]),
         )
 
     def _provider_clocks(self, target: str) -> Clocks:
@@ -209,7 +209,7 @@ def _retry_word(node: Node, _: Report) -> str:
     if not _RETRY_ON.match(word):
         raise Bad(
             f"expected a status such as 429, 5xx, connect or timeout, not {reading.told(node)}",
-            meant=closest(word, ("5xx", "connect", "timeout")),
+            meant=reading.near(node, word, ("5xx", "connect", "timeout")),
         )
     return word
 
@@ -220,6 +220,6 @@ def read_rates(node: Node, report: Report) -> Rates:
     table = Table(node, report, "price")
     given = {name: table.get(name, reading.dollars, None) for name in Rates.__struct_fields__}
     table.finish()
-    if all(rate is None for rate in given.values()):
+    if not any(table.has(name) for name in given):
         raise Bad("names no rate; write for example {input: 0.15, output: 0.60} in USD per million tokens")
     return Rates(**given)

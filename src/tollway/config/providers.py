@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 
 from tollway.config import reading
-from tollway.config.reading import Table
+from tollway.config.reading import Reader, Table
 from tollway.config.report import Bad, Report, closest, shown
 from tollway.config.settings import ProviderSettings
 from tollway.config.yaml_marks import Mapping, Node
@@ -41,19 +41,10 @@ def _provider(
     name: str, line: int, entry: Node, report: Report, catalog_names: Collection[str]
 ) -> ProviderSettings | None:
     table = Table(entry, report, f"provider {name}")
-    kind = table.get("type", reading.text, None)
-    given = kind is not None
-    if kind is None:
-        kind = name
-    if kind not in catalog_names:
-        if given:
-            message, place = (
-                f"provider {name}: type {shown(kind)} is not in the catalogue",
-                table.line_of("type"),
-            )
-        else:
-            message, place = f"{shown(name)} is not a catalogued provider; give the entry a type", line
-        report.add(place, message, meant=closest(kind, catalog_names))
+    kind = table.get("type", _type_of(catalog_names), name)
+    if not table.has("type") and name not in catalog_names:
+        message = f"{shown(name)} is not a catalogued provider; give the entry a type"
+        report.add(line, message, meant=closest(name, catalog_names))
     settings = ProviderSettings(
         name=name,
         type=kind,
@@ -68,6 +59,17 @@ def _provider(
     )
     table.finish()
     return settings
+
+
+def _type_of(catalog_names: Collection[str]) -> Reader[str]:
+    def read(node: Node, _: Report) -> str:
+        kind = reading.text_of(node)
+        if kind not in catalog_names:
+            meant = reading.near(node, kind, catalog_names)
+            raise Bad(f"{reading.told(node)} is not in the catalogue", meant=meant)
+        return kind
+
+    return read
 
 
 def _headers(node: Node, report: Report) -> dict[str, Secret]:

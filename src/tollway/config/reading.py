@@ -7,7 +7,7 @@ all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -103,11 +103,16 @@ def text_of(node: Node) -> str:
     return node.text
 
 
-def told(node: Node) -> str:
-    """The value as a message may show it."""
+def told(node: Node, part: str | None = None) -> str:
+    """The value, or a part of it, as a message may show it: never what a variable held."""
     if not isinstance(node, Scalar) or node.variables:
         return "this value"
-    return shown(node.text)
+    return shown(node.text if part is None else part)
+
+
+def near(node: Node, word: str, known: Iterable[str]) -> str | None:
+    """The known word that was probably meant, for words that stand in the file itself."""
+    return None if isinstance(node, Scalar) and node.variables else closest(word, known)
 
 
 def _plain(node: Node) -> Plain:
@@ -185,8 +190,7 @@ def choice(*allowed: T) -> Reader[T]:
             if word == found:
                 return word
         words = [str(word) for word in allowed]
-        near = None if isinstance(node, Scalar) and node.variables else closest(found, words)
-        raise Bad(f"expected {' or '.join(words)}, not {told(node)}", meant=near)
+        raise Bad(f"expected {' or '.join(words)}, not {told(node)}", meant=near(node, found, words))
 
     return read
 

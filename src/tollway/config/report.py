@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from tollway.errors import ConfigError
 
 _SHOWN = 60
+_WORTH_HIDING = 6
 _SECRET_LIKE = re.compile(
     r"(?i)\b(sk|pk|rk|gsk|xai|ghp|hf|bearer|basic)[-_ ]|\b(aiza|akia|eyj)|[A-Za-z0-9]{28,}"
 )
@@ -33,6 +34,12 @@ class Report:
     def __init__(self, source: str) -> None:
         self.source = source
         self._found: list[tuple[int, str]] = []
+        self._hidden: list[str] = []
+
+    def hide(self, value: str) -> None:
+        """Never show this value, whatever message it gets into: it came from the environment."""
+        if len(value) >= _WORTH_HIDING and value not in self._hidden:
+            self._hidden += [value, value[: _SHOWN - 1]] if len(value) >= _SHOWN else [value]
 
     def add(self, line: int, message: str, *, meant: str | None = None) -> None:
         """A problem at a line of the file (from 1); the same words are kept once."""
@@ -48,7 +55,12 @@ class Report:
 
     @property
     def problems(self) -> list[str]:
-        return [text for _, text in sorted(self._found, key=lambda entry: entry[0])]
+        return [self._scrubbed(text) for _, text in sorted(self._found, key=lambda entry: entry[0])]
+
+    def _scrubbed(self, text: str) -> str:
+        for value in self._hidden:
+            text = text.replace(value, "(not shown)")
+        return text
 
     def raise_if_any(self) -> None:
         """Raises ConfigError with every problem, in the order of the file."""

@@ -1,0 +1,38 @@
+# ruff: noqa: E501  (the tables hold whole messages)
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tollway.config.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ("opnai: {api_key: x}", '"opnai" is not a catalogued provider; give the entry a type; did you mean "openai"?'),
+        ("x: {type: azrue}", 'provider x: type: "azrue" is not in the catalogue; did you mean "azure"?'),
+        ("openai: {base_url: ftp://x}", "provider openai: base_url: expected a URL that begins with http:// or https://"),
+        ("openai: {base_url: 'https://u:p@h/v1'}", "provider openai: base_url: the URL must not hold credentials"),
+        ("openai: {base_url: 'https://h/v1?a=b'}", "provider openai: base_url: the URL must not have a query or a fragment"),
+        ("openai: {base_url: 'http://h:99999'}", "provider openai: base_url: is not a URL"),
+        ("openai: {api_key: ''}", "provider openai: api_key: the credential is empty"),
+        ("openai: {bas_url: x}", 'unknown setting "bas_url" in provider openai; did you mean "base_url"?'),
+        ("openai: {headers: {'a b': c}}", 'provider openai: headers: "a b" is not a header\'s name'),
+        ("openai: {max_connections: 0}", 'provider openai: max_connections: expected a whole number from 1 to 100000, not "0"'),
+        ("openai: sk-123", "provider openai must hold settings, each written `name: value`"),
+        ("a/b: {type: openai}", 'providers: "a/b" is no usable name (letters, digits, dot, dash and underscore)'),
+    ],
+)  # fmt: skip
+def test_refused(problems: Callable[..., list[str]], entry: str, problem: str) -> None:
+    assert problems(f"providers:\n  {entry}\n") == [f"tollway.yaml:2: {problem}"]
+
+
+def test_accepted(load: Callable[..., Settings]) -> None:
+    found = load(
+        "providers:\n  groq:\n  x: {type: openai, api_key: a, proxy: 'http://p:1', unpriced: refuse, timeout: 9}\n"
+    )
+    groq, x = found.providers
+    assert (groq.type, groq.api_key, groq.base_url) == ("groq", None, None)
+    assert (x.type, x.proxy, x.unpriced, x.clocks.total) == ("openai", "http://p:1", "refuse", 9)
