@@ -65,7 +65,7 @@ class Action(Generic[P, R]):
         self.method, self.path = route
         self.status = status
         self.csv = csv
-        self.name = permission_name(function)
+        self.name = action_name(function)
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
         self.__wrapped__ = function
@@ -136,6 +136,8 @@ class Action(Generic[P, R]):
         values = inspect.signature(self.function).bind(context, *args, **kwargs).arguments
         target = next((value for value in values.values() if isinstance(value, str)), None)
         body = values.get("body")
+        if target is None:
+            target = getattr(body, "name", None)
         if not isinstance(body, Struct):
             return _clipped(target), ()
         given = tuple(
@@ -144,14 +146,16 @@ class Action(Generic[P, R]):
         return _clipped(target), given
 
 
-def permission_name(function: Callable[..., object]) -> str:
-    """``keys.create`` for the function ``create`` of ``admin/keys.py``."""
-    return f"{function.__module__.rsplit('.', 1)[-1]}.{function.__name__}"
+def action_name(function: Callable[..., object]) -> str:
+    """``keys.list`` for the function ``list_`` of ``admin/keys.py``."""
+    return f"{function.__module__.rsplit('.', 1)[-1]}.{function.__name__.rstrip('_')}"
 
 
-def _clipped(target: str | None) -> str | None:
+def _clipped(target: object) -> str | None:
     """A target as a caller named it. Someone may have pasted a whole key: only its beginning is kept."""
-    return target if target is None or not target.startswith("sk-") else target[:8] + "…"
+    if not isinstance(target, str):
+        return None
+    return target[:8] + "…" if target.startswith("sk-") else target[:100]
 
 
 def action(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
 from typing import Annotated, TypeVar
@@ -10,9 +9,10 @@ from typing import Annotated, TypeVar
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tollway.admin.times import ahead
+from tollway.config import units
 from tollway.errors import BadRequest
 from tollway.model.key import Budget, RateLimit, VirtualKey
-from tollway.model.money import NANO, from_usd
+from tollway.model.money import NANO, Money, to_usd
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ MINTED = "sk-tw-"
 SHORTEST_KEY, LONGEST_KEY = 16, 512
 _LONGEST_NAME = 100
 _MOST_ENTRIES = 1000
-_MOST_USD = 1_000_000_000
+_MOST = 1_000_000_000 * NANO
 _MOST_COUNT = 1_000_000_000_000
 _PERIOD = re.compile(r"day|week|month|total|[1-9][0-9]{0,3}d", re.ASCII)
 _KEY_VALUE = re.compile(r"[!-~]+", re.ASCII)
@@ -54,6 +54,7 @@ Patterns = Annotated[
     tuple[str, ...],
     Meta(description="Model names, `provider/model` or wildcards such as `openai/*`. Empty: every model."),
 ]
+ShortBudget = Annotated[str, Meta(description="A budget in short: `10usd/month`, `5usd/30d`, `100usd`.")]
 Count = Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": _MOST_COUNT})]
 
 
@@ -81,7 +82,7 @@ class NewKey(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Name
     key: KeyValue | None = None
     models: Patterns = ()
-    budget: BudgetTerms | tuple[BudgetTerms, ...] | None = None
+    budget: BudgetTerms | tuple[BudgetTerms, ...] | ShortBudget | None = None
     limits: LimitTerms | None = None
     expires: Expiry | None = None
     team: str | None = None
@@ -96,7 +97,7 @@ class KeyPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: Name | UnsetType = UNSET
     models: Patterns | UnsetType | None = UNSET
-    budget: BudgetTerms | tuple[BudgetTerms, ...] | UnsetType | None = UNSET
+    budget: BudgetTerms | tuple[BudgetTerms, ...] | ShortBudget | UnsetType | None = UNSET
     limits: LimitTerms | UnsetType | None = UNSET
     expires: Expiry | UnsetType | None = UNSET
     team: str | UnsetType | None = UNSET
@@ -115,16 +116,6 @@ class Rotation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def minted() -> str:
     """A new key: 256 random bits behind ``sk-tw-``."""
     return MINTED + secrets.token_urlsafe(32)
-
-
-def hash_of(value: str) -> str:
-    """SHA-256 in hex, all that is kept of a key. A plain hash serves: a minted key has 256 random bits."""
-    return hashlib.sha256(value.encode()).hexdigest()
-
-
-def hint_of(value: str) -> str:
-    """What people recognise a key by: ``sk-tw-…wXyZ``. Four of at least sixteen characters."""
-    return (MINTED if value.startswith(MINTED) else "") + "…" + value[-4:]
 
 
 def key_value(value: str) -> str:
@@ -171,7 +162,7 @@ def metadata(given: dict[str, str]) -> dict[str, str]:
     if len(given) > 64:
         raise BadRequest("metadata has more than 64 entries", param="metadata")
     for key, value in given.items():
-        if not 1 <= len(key) <= 64 or len(value) > 1024:
+        if not 1 <= len(key) <= 64 or len(value) > 1024 or "\0" in key + value:
             raise BadRequest(
                 "metadata takes names of 1 to 64 and values of up to 1024 characters", param="metadata"
             )
@@ -194,11 +185,13 @@ def budget(terms: BudgetTerms, old: Budget | None, param: str = "budget") -> Bud
 
 
 def budgets(
-    terms: BudgetTerms | tuple[BudgetTerms, ...] | None, old: tuple[Budget, ...] = ()
+    terms: BudgetTerms | tuple[BudgetTerms, ...] | str | None, old: tuple[Budget, ...] = ()
 ) -> tuple[Budget, ...]:
-    """One budget, several, or none. An object is laid over a single budget; a list replaces them all."""
+    """One budget, several, or none. An object is laid over a single budget, all else replaces them."""
     if terms is None:
         return ()
+    if isinstance(terms, str):
+        return (_written(terms),)
     if isinstance(terms, BudgetTerms):
         return (budget(terms, old[0] if len(old) == 1 else None),)
     if len(terms) > 10:
@@ -263,11 +256,23 @@ def _kept(given: T | UnsetType | None, old: T, default: T) -> T:
     return default if given is None else given
 
 
-def _amount(usd: int | float | str | UnsetType, param: str) -> int:
+def _written(text: str) -> Budget:
     try:
-        amount = from_usd(usd if isinstance(usd, int | float | str) else "")
-    except ValueError:
-        raise BadRequest(f"{param} must be an amount in US dollars such as 10 or 0.25", param=param) from None
-    if not 0 <= amount <= _MOST_USD * NANO:
-        raise BadRequest(f"{param} must be between 0 and {_MOST_USD} US dollars", param=param)
+        found = units.budget(text)
+    except ValueError as error:
+        raise BadRequest(f"budget: {error}", param="budget") from None
+    return Budget(limit=_bounded(found.limit, "budget"), per=found.per)
+
+
+def _amount(usd: int | float | str | UnsetType, param: str) -> Money:
+    try:
+        return _bounded(units.dollars(str(usd)), param)
+    except ValueError as error:
+        raise BadRequest(f"{param}: {error}", param=param) from None
+
+
+def _bounded(amount: Money, param: str) -> Money:
+    # Sums of such amounts still fit the database's 64 bits.
+    if amount > _MOST:
+        raise BadRequest(f"{param} is more than {to_usd(_MOST)} US dollars", param=param)
     return amount

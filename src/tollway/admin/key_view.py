@@ -7,11 +7,13 @@ from typing import Literal
 from msgspec import Struct
 
 from tollway.admin.context import Context
+from tollway.admin.events import caught_up
 from tollway.admin.times import iso, iso_or_none
 from tollway.model.key import RateLimit, VirtualKey
 from tollway.model.money import NANO, Money
 from tollway.shared.interface import Standing, Unit
 
+_ASKED_SINGLY = 8
 KeyStatus = Literal["active", "blocked", "expired", "revoked"]
 _CLAIMS_AT_ONCE = 256
 """Claims asked for in one call: a page of keys must not become one giant command for a remote engine."""
@@ -101,21 +103,27 @@ async def views(context: Context, keys: list[VirtualKey]) -> list[KeyView]:
     for start in range(0, len(wanted), _CLAIMS_AT_ONCE):
         found += await context.counters.standing(tuple(wanted[start : start + _CLAIMS_AT_ONCE]))
     standings = iter(found)
-    made = []
-    for key, each in zip(keys, claims, strict=True):
-        own = [next(standings) for _ in each]
-        made.append(_view(key, own, context.clock(), await _unbudgeted(context, key)))
-    return made
+    ledger = await _spent(context, [key for key in keys if not key.budgets])
+    now = context.clock()
+    return [
+        _view(key, [next(standings) for _ in each], now, ledger.get(key.id, 0))
+        for key, each in zip(keys, claims, strict=True)
+    ]
 
 
 async def view(context: Context, key: VirtualKey) -> KeyView:
     return (await views(context, [key]))[0]
 
 
-async def _unbudgeted(context: Context, key: VirtualKey) -> Money:
-    if key.budgets or context.events is None:
-        return 0
-    return await context.events.spent(key.id, iso(0))
+async def _spent(context: Context, keys: list[VirtualKey]) -> dict[str, Money]:
+    """What the ledger knows of these keys, by id: one question for each of a few, one for all of many."""
+    if not keys or context.events is None:
+        return {}
+    await caught_up(context)
+    if len(keys) <= _ASKED_SINGLY:
+        return {key.id: await context.events.spent(key.id) for key in keys}
+    rows, _ = await context.events.usage(("key_id",))
+    return {str(row["key_id"]): int(row["cost_nano_usd"] or 0) for row in rows}
 
 
 def _view(key: VirtualKey, standings: list[Standing], now: float, ledger: Money) -> KeyView:

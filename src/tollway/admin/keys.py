@@ -18,6 +18,7 @@ from tollway.admin.action import action
 from tollway.admin.context import Context
 from tollway.admin.key_terms import KeyPatch, NewKey, Rotation
 from tollway.admin.key_view import KeyPage, KeyStatus, KeyView, MintedKey, status_of, view, views
+from tollway.config.keys import key_hash, key_hint
 from tollway.errors import BadRequest, Conflict, NotFound
 from tollway.model.key import RateLimit, VirtualKey
 
@@ -52,8 +53,8 @@ async def create(context: Context, body: NewKey) -> MintedKey:
     key = VirtualKey(
         id="key_" + secrets.token_hex(10),
         name=terms.name(body.name),
-        hash=terms.hash_of(value),
-        hint=terms.hint_of(value),
+        hash=key_hash(value),
+        hint=key_hint(value),
         models=terms.words(body.models, "models"),
         budgets=terms.budgets(body.budget),
         limits=terms.limits(body.limits, RateLimit()),
@@ -78,7 +79,7 @@ async def create(context: Context, body: NewKey) -> MintedKey:
 
 
 @action(permission="keys.read", audit=False, route=("GET", "/keys"))
-async def listing(context: Context, query: KeyQuery) -> KeyPage:
+async def list_(context: Context, query: KeyQuery) -> KeyPage:
     """List virtual keys, newest first, those of the configuration file included.
 
     Follow `next_cursor` for more: keys created meanwhile do not shift the pages.
@@ -108,12 +109,14 @@ async def update(context: Context, key: str, body: KeyPatch) -> KeyView:
     """Change a virtual key with a JSON merge patch.
 
     A field left out keeps its value, `null` clears it, `limits` and `metadata` merge, lists are replaced.
-    What the key has spent stays counted.
+    What the key has spent stays counted. A revoked key can only be renamed, which frees its name.
     """
 
     def change(found: VirtualKey) -> VirtualKey:
-        _refuse_revoked(found)
-        return msgspec.structs.replace(found, **terms.patched(found, body, context.clock()))
+        changes = terms.patched(found, body, context.clock())
+        if set(changes) - {"name"}:
+            _refuse_revoked(found)
+        return msgspec.structs.replace(found, **changes)
 
     return await view(context, await _changed(context, key, change))
 
@@ -152,7 +155,7 @@ async def rotate(context: Context, key: str, body: Rotation = _KEEP) -> MintedKe
 
     def change(found: VirtualKey) -> VirtualKey:
         _refuse_revoked(found)
-        return msgspec.structs.replace(found, hash=terms.hash_of(value), hint=terms.hint_of(value))
+        return msgspec.structs.replace(found, hash=key_hash(value), hint=key_hint(value))
 
     chosen = value if body.key is not None else None
     return _with_secret(await view(context, await _changed(context, key, change, chosen)), value)
@@ -229,8 +232,13 @@ async def _to_the_end(context: Context, write: Callable[[], Awaitable[None]]) ->
 async def _refuse_taken_name(context: Context, store: Keys, key: VirtualKey) -> None:
     other = next((each for each in _of_the_file(context) if each.name == key.name), None)
     other = other or await store.find(key.name)
-    if other is not None and other.id != key.id:
-        raise Conflict(f"a key named {key.name} exists already", param="name")
+    if other is None or other.id == key.id:
+        return
+    if other.revoked_at is not None:
+        raise Conflict(
+            f"a revoked key is named {key.name}: rename that one to use the name again", param="name"
+        )
+    raise Conflict(f"a key named {key.name} exists already", param="name")
 
 
 async def _refuse_taken_value(context: Context, store: Keys, key: VirtualKey, value: str) -> None:
@@ -243,7 +251,7 @@ async def _refuse_taken_value(context: Context, store: Keys, key: VirtualKey, va
 
 def _refuse_revoked(key: VirtualKey) -> None:
     if key.revoked_at is not None:
-        raise Conflict(f"the key {key.name} is revoked and cannot be changed any more: create a new one")
+        raise Conflict(f"the key {key.name} is revoked for good: create a new one")
 
 
 def _blocked(key: VirtualKey, blocked: bool) -> VirtualKey:

@@ -22,6 +22,10 @@ def iso_or_none(seconds: float | None) -> str | None:
     return None if seconds is None else iso(seconds)
 
 
+def is_span(text: str) -> bool:
+    return _SPAN.fullmatch(text.strip()) is not None
+
+
 def ago(text: str, now: float, *, param: str) -> float:
     """``7d`` (that long before ``now``) or an ISO 8601 date or time. Unix seconds. Raises BadRequest."""
     return _moment(text, now, -1, param)
