@@ -64,7 +64,7 @@ class Spool:
 
     Counters: ``write_errors`` failed appends, ``sync_errors`` failed flushes, ``damaged`` stretches of
     unreadable bytes skipped while reading, ``torn`` segments whose last record was cut off, ``quarantined``
-    records put aside.
+    records put aside, ``overrun`` segments used again before a soft holder had read them.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Spool:
         self._clock = clock
         self._fsync = settings.fsync
         self._slots = self._segment_bytes // SLOT
-        self.write_errors = self.sync_errors = self.damaged = self.torn = self.quarantined = 0
+        self.write_errors = self.sync_errors = self.damaged = self.torn = self.quarantined = self.overrun = 0
 
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock_fd = _own(directory)
@@ -107,6 +107,8 @@ class Spool:
         self._synced = BEGINNING
         self._fd = -1
         self._reading = self._read_fd = -1
+        self._holders: dict[str, tuple[int, bool]] = {}
+        self._patience = min(4, self._max_bytes // self._segment_bytes // 4)
         self._stopping = False
         self._nudge = threading.Event()
         self._recover()
@@ -348,9 +350,22 @@ class Spool:
             os.close(descriptor)
         self.quarantined += 1
 
-    def release(self, position: Position) -> None:
-        """Every record before ``position`` is safe elsewhere: earlier segments may be used again."""
-        done = [number for number in self._closed if number < position.segment]
+    def release(self, position: Position, holder: str = "ledger", *, soft: bool = False) -> None:
+        """``holder`` has every record before ``position``: segments that all holders are past may be used
+        again.
+
+        A ``soft`` holder is waited for over a few segments only; what it then misses is counted in
+        ``overrun``. A holder counts from its first call on, so it calls once with ``BEGINNING`` when it is
+        made.
+        """
+        self._holders[holder] = (position.segment, soft)
+        everyone = min(segment for segment, _ in self._holders.values())
+        firm = min((segment for segment, soft in self._holders.values() if not soft), default=everyone)
+        done = [number for number in self._closed if number < everyone]
+        waiting = sorted(number for number in self._closed if everyone <= number < firm)
+        overrun = waiting[: max(0, len(waiting) - self._patience)]
+        self.overrun += len(overrun)
+        done += overrun
         if not done:
             return
         if self._reading in done:

@@ -1,0 +1,64 @@
+"""Deletes what has outlived its retention: bodies of requests, and events where the operator set a limit.
+Money stays known: the daily roll-ups are never deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from tollway.config.settings import LogSettings
+from tollway.errors import StoreUnavailable
+from tollway.storage.repositories.bodies import Bodies
+from tollway.storage.repositories.events import Events
+
+_log = logging.getLogger(__name__)
+
+STEP = 500
+"""Rows deleted in one transaction, so that the ledger's own writes wait a few milliseconds at most."""
+
+PAUSE = 0.05
+EVERY = 3600.0
+
+
+class Purge:
+    """``clock`` gives Unix seconds. Events go by whole UTC days, so that reports keep whole days too."""
+
+    def __init__(
+        self, bodies: Bodies, events: Events, settings: LogSettings, clock: Callable[[], float]
+    ) -> None:
+        self._bodies = bodies
+        self._events = events
+        self._settings = settings
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Once an hour, until cancelled. A database that is away is left for the next hour."""
+        while True:
+            try:
+                await self.once()
+            except StoreUnavailable as error:
+                _log.warning("nothing was purged: %s", error.message)
+            await asyncio.sleep(EVERY)
+
+    async def once(self) -> tuple[int, int]:
+        """Delete everything that is due; returns how many bodies and how many events. Raises
+        StoreUnavailable."""
+        now = self._clock()
+        bodies = await _in_steps(lambda: self._bodies.purge(now, STEP))
+        kept = self._settings.events_retention
+        if kept is None:
+            return bodies, 0
+        before = datetime.fromtimestamp(now - kept, UTC).date().isoformat()
+        return bodies, await _in_steps(lambda: self._events.purge(before, STEP))
+
+
+async def _in_steps(step: Callable[[], Awaitable[int]]) -> int:
+    total = 0
+    while True:
+        done = await step()
+        total += done
+        if done < STEP:
+            return total
+        await asyncio.sleep(PAUSE)

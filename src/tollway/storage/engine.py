@@ -1,0 +1,228 @@
+"""The database behind one small door: run this work in a transaction, within a deadline.
+
+Everything that depends on the kind of database is here (SQLite now). Work is a function over a SQLAlchemy
+Core connection; on SQLite it runs whole in a thread of the database's, so that a transaction costs one thread
+hop and not one for each statement. No table is known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from tollway.errors import ConfigError, StoreUnavailable
+
+Result = TypeVar("Result")
+Work = Callable[[Connection], Result]
+
+READERS = 4
+BUSY_SECONDS = 5.0
+"""How long SQLite waits for another process's transaction."""
+
+# Larger pages and rarer checkpoints write a fifth less for each event. The page size holds for new files
+# only.
+_PRAGMAS = (
+    "page_size=8192",
+    "journal_mode=WAL",
+    "synchronous=NORMAL",
+    "wal_autocheckpoint=4000",
+    f"busy_timeout={int(BUSY_SECONDS * 1000)}",
+    "foreign_keys=ON",
+    "temp_store=MEMORY",
+    "journal_size_limit=67108864",
+)
+
+
+class Database:
+    """An SQLite file: one connection writes, up to four read beside it. Made by ``Database.open``.
+
+    ``read`` and ``write`` raise StoreUnavailable when the database is away, locked, full, not migrated or too
+    slow; IntegrityError passes through, for the repositories to name. What else they raise is the work's own.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._writer = _engine(path, readers=0)
+        self._reader = _engine(path, readers=READERS)
+        self._write_thread = ThreadPoolExecutor(1, "tollway-write")
+        self._read_threads = ThreadPoolExecutor(READERS, "tollway-read")
+        self._identity: tuple[int, int] | None = None
+
+    @classmethod
+    def open(cls, url: str, data_dir: Path) -> Database:
+        """``sqlite:///file.db`` (relative to ``data_dir``) or ``sqlite:////absolute/file.db``.
+
+        Connects to nothing yet. Raises ConfigError for a URL that names no database we speak.
+        """
+        return cls(sqlite_path(url, data_dir))
+
+    async def ready(self) -> None:
+        """Raises StoreUnavailable unless the database answers and is migrated."""
+        from tollway.storage.migrations import version
+
+        def ask(connection: Connection) -> None:
+            if version(connection) is None:
+                raise StoreUnavailable(f"The database {self.path} has no tables yet: start the server once.")
+
+        await self.read(ask, deadline=2.0)
+
+    async def migrate(self) -> bool:
+        """Bring the schema to this version's; False when it was already. Raises StoreUnavailable."""
+        from tollway.storage import migrations
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return await migrations.upgrade(self)
+
+    async def read(self, work: Work[Result], *, deadline: float = 10.0) -> Result:
+        """Run ``work`` on a connection that cannot write; ``deadline`` in seconds."""
+        return await self._run(self._read_threads, self._reader, work, deadline)
+
+    async def write(self, work: Work[Result], *, deadline: float = 15.0, durable: bool = False) -> Result:
+        """Run ``work`` in one transaction, committed when it returns and undone when it raises.
+
+        ``durable``: this commit and every one before it survive a power cut; without it a power cut may undo
+        the newest ones. After a passed deadline the transaction may still be committed.
+        """
+        return await self._run(self._write_thread, self._writer, work, deadline, durable)
+
+    async def _run(
+        self,
+        threads: ThreadPoolExecutor,
+        engine: Engine,
+        work: Work[Result],
+        deadline: float,
+        durable: bool = False,
+    ) -> Result:
+        running: list[sqlite3.Connection] = []
+
+        def job() -> Result:
+            try:
+                self._notice_replacement()
+                with engine.connect() as connection:
+                    raw = connection.connection.driver_connection
+                    assert isinstance(raw, sqlite3.Connection)
+                    if durable:
+                        raw.execute("PRAGMA synchronous=FULL")
+                    running.append(raw)
+                    try:
+                        with connection.begin():
+                            return work(connection)
+                    finally:
+                        running.clear()
+                        if durable:
+                            raw.execute("PRAGMA synchronous=NORMAL")
+            except IntegrityError:
+                raise
+            except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+                raise self._unavailable(error, deadline) from error
+
+        def interrupt() -> None:
+            for connection in running:
+                with suppress(sqlite3.ProgrammingError):
+                    connection.interrupt()
+
+        loop = asyncio.get_running_loop()
+        alarm = loop.call_later(deadline, interrupt)
+        future = loop.run_in_executor(threads, job)
+        try:
+            # The interrupt ends a slow query; the wait ends a disk that does not answer at all.
+            return await asyncio.wait_for(asyncio.shield(future), deadline + 1.0)
+        except TimeoutError as error:
+            future.add_done_callback(_forget)
+            message = f"The database {self.path} did not answer within {deadline:g} s."
+            raise StoreUnavailable(message) from error
+        finally:
+            alarm.cancel()
+
+    def _notice_replacement(self) -> None:
+        """A file that was moved away or replaced is not ours any more: its inode would swallow what we
+        write."""
+        found = os.stat(self.path)
+        identity = (found.st_dev, found.st_ino)
+        if self._identity != identity:
+            if self._identity is not None:
+                self._writer.dispose()
+                self._reader.dispose()
+            self._identity = identity
+
+    def _unavailable(self, error: Exception, deadline: float) -> StoreUnavailable:
+        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        text = str(cause).partition("\n")[0]
+        if "interrupted" in text:
+            return StoreUnavailable(f"The database {self.path} took longer than {deadline:g} s for a query.")
+        if "no such table" in text or "no such column" in text:
+            text += "; it is not migrated to this version"
+        return StoreUnavailable(f"The database {self.path} is not available: {text}.")
+
+    def reconnect(self) -> None:
+        """Drop every idle connection; the next use connects anew."""
+        self._writer.dispose()
+        self._reader.dispose()
+
+    async def close(self) -> None:
+        """Wait for running work, then give up all connections."""
+        loop = asyncio.get_running_loop()
+        for threads in (self._write_thread, self._read_threads):
+            await loop.run_in_executor(None, threads.shutdown)
+        self.reconnect()
+
+
+def _forget(future: asyncio.Future[Result]) -> None:
+    if not future.cancelled():
+        future.exception()
+
+
+def sqlite_path(url: str, data_dir: Path) -> Path:
+    """The file an ``sqlite:///`` URL names. Raises ConfigError for another database's URL, or without a
+    file."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ConfigError([f"database: {url!r} is not a URL such as sqlite:///tollway.db"]) from error
+    if parsed.get_backend_name() != "sqlite":
+        raise ConfigError(
+            [f"database: {parsed.get_backend_name()} is not supported; use sqlite:///tollway.db"]
+        )
+    if not parsed.database or parsed.database == ":memory:":
+        raise ConfigError(["database: sqlite needs a file, such as sqlite:///tollway.db"])
+    return data_dir / parsed.database
+
+
+def _engine(path: Path, readers: int) -> Engine:
+    """``mode=rw``: a missing file is an error and not a new, empty ledger."""
+    engine = create_engine(
+        f"sqlite:///file:{quote(str(path))}?mode=rw&uri=true",
+        pool_size=max(1, readers),
+        max_overflow=0,
+        connect_args={"check_same_thread": False, "isolation_level": None, "timeout": BUSY_SECONDS},
+    )
+
+    def prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        cursor = connection.cursor()
+        for pragma in _PRAGMAS:
+            cursor.execute(f"PRAGMA {pragma}")
+        if readers:
+            cursor.execute("PRAGMA query_only=ON")
+        cursor.close()
+
+    def begin(connection: Connection) -> None:
+        # IMMEDIATE: a transaction that reads first and writes later does not fail half-way for want of a
+        # lock.
+        connection.exec_driver_sql("BEGIN" if readers else "BEGIN IMMEDIATE")
+
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "begin", begin)
+    return engine

@@ -1,0 +1,95 @@
+"""Bringing a database to this version's schema, without importing Alembic where nothing has to change.
+
+An empty database is made straight from the tables and stamped; an older one is upgraded by Alembic in a
+process of its own, so that neither its memory nor its start-up time stay with the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, inspect
+
+from tollway.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from tollway.storage.engine import Database
+
+_log = logging.getLogger(__name__)
+
+HEAD = "0001"
+"""The newest file in ``versions/``. Numbers rise, so that an older program knows a newer schema when it
+meets one."""
+
+_UPGRADE_SECONDS = 600.0
+
+
+def version(connection: Connection) -> str | None:
+    """The schema's version, by plain SQL; None for a database without tables."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+
+
+async def upgrade(database: Database) -> bool:
+    """See ``Database.migrate``."""
+    if not database.path.exists():
+        try:
+            os.close(os.open(database.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise StoreUnavailable(
+                f"The database {database.path} cannot be made: {error.strerror}."
+            ) from error
+    found = await database.read(version)
+    if found == HEAD:
+        return False
+    if found is None:
+        return await database.write(_create)
+    if found > HEAD:
+        # A newer version only adds; it keeps what this one needs.
+        _log.warning("the database is at version %s, this program knows %s", found, HEAD)
+        return False
+    await _upgrade_apart(database)
+    return True
+
+
+def _create(connection: Connection) -> bool:
+    from tollway.storage.tables import metadata
+
+    if version(connection) is not None:
+        return False
+    metadata.create_all(connection)
+    connection.exec_driver_sql(
+        "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
+        "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+    )
+    connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (HEAD,))
+    return True
+
+
+async def _upgrade_apart(database: Database) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tollway.storage.migrate",
+        f"sqlite:///{database.path.absolute()}",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), _UPGRADE_SECONDS)
+    except TimeoutError as error:
+        process.kill()
+        await process.wait()
+        raise StoreUnavailable(
+            f"The database {database.path} was not upgraded within {_UPGRADE_SECONDS:g} s."
+        ) from error
+    if process.returncode != 0:
+        last = output.decode(errors="replace").strip().rpartition("\n")[2]
+        raise StoreUnavailable(f"The database {database.path} could not be upgraded: {last}")
+    database.reconnect()

@@ -1,0 +1,33 @@
+"""One number that rises with every administrative change, in the change's own transaction: a running
+server polls it to notice what the command line or another process did."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects.sqlite import insert
+
+from tollway.storage.engine import Database
+from tollway.storage.tables import generation
+
+_NAME = "admin"
+_READ = select(generation.c.number).where(generation.c.name == _NAME)
+_FIRST = insert(generation).values(name=_NAME, number=1)
+_BUMP = _FIRST.on_conflict_do_update(
+    index_elements=[generation.c.name], set_={"number": generation.c.number + 1}
+)
+
+
+def bump(connection: Connection) -> None:
+    """Called inside every transaction that changes what a running server must know."""
+    connection.execute(_BUMP)
+
+
+class Generation:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def current(self) -> int:
+        """0 before the first change. Raises StoreUnavailable."""
+        return await self._database.read(
+            lambda connection: connection.execute(_READ).scalar() or 0, deadline=2.0
+        )

@@ -1,0 +1,241 @@
+"""How events enter the database: each batch is one transaction that inserts the events, adds them to the
+daily roll-ups and moves the spool's position, so that an event counts exactly once whenever a process
+dies.
+
+Statements are multi-row and prepared once for each power of two: the driver lets go of the interpreter's
+lock at every step, and taking it back beside a busy event loop can cost milliseconds, so steps must be
+few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import chain
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import astuple
+from sqlalchemy import Connection, bindparam, select
+from sqlalchemy.exc import IntegrityError
+
+from tollway.model.usage import Usage
+from tollway.storage.engine import Database
+from tollway.storage.segments import BEGINNING, Position
+from tollway.storage.tables import DIMENSIONS, MEASURES, UNITS, events, rollups, spool_positions
+
+BATCH = 256
+"""The most events one statement takes."""
+
+Flat = tuple[str | int | bytes | None, ...]
+Item = TypeVar("Item")
+
+
+class Head(Struct, frozen=True, kw_only=True, gc=False):
+    """The part of a usage event that has columns, in their order; ``usage`` and the event itself follow
+    them."""
+
+    id: str
+    request_id: str
+    time: str
+    key_id: str | None = None
+    key: str | None = None
+    team: str | None = None
+    user: str | None = None
+    customer: str | None = None
+    endpoint: str
+    model: str
+    provider: str
+    upstream_model: str
+    deployment: str
+    attempt: int = 1
+    status: int
+    outcome: str
+    priced: bool = True
+    cost_nano_usd: int = 0
+    usage: Usage
+
+
+_HEAD_COLUMNS = Head.__struct_fields__[:-1]
+_EVENT_COLUMNS = (*_HEAD_COLUMNS, *UNITS, "event")
+_FIRST_DIMENSION = _HEAD_COLUMNS.index(DIMENSIONS[0])
+_AFTER_DIMENSIONS = _FIRST_DIMENSION + len(DIMENSIONS)
+_DAY = len("2026-01-01")
+_TIME = len("2026-01-01T00:00:00.000Z")
+_SANE = 1 << 53
+"""One event beyond it is a mistake, and sums of such would leave the database's 64 bits."""
+
+_decode = msgspec.json.Decoder(Head).decode
+
+
+class Entry(Struct, frozen=True, gc=False):
+    """An event ready to be stored: its columns, the roll-up it belongs to and what it adds to it."""
+
+    columns: Flat
+    rollup: tuple[str | None, ...]
+    adds: tuple[int, ...]
+
+
+def entry(record: bytes) -> Entry:
+    """Read one spooled event. Raises msgspec.MsgspecError when it is not one, ValueError when it cannot be
+    counted."""
+    head = _decode(record)
+    time = head.time
+    if len(time) != _TIME or time[_DAY] != "T" or time[-1] != "Z":
+        raise ValueError(f"time is {time!r}")
+    flat = astuple(head)
+    usage = astuple(head.usage)
+    adds = (1, head.outcome == "error", *usage, head.cost_nano_usd, not head.priced)
+    if not -_SANE < sum(adds) < _SANE:
+        raise ValueError("a number is too large")
+    return Entry((*flat[:-1], *usage, record), (time[:_DAY], *flat[_FIRST_DIMENSION:_AFTER_DIMENSIONS]), adds)
+
+
+class Ledger:
+    """Appends to the ledger on behalf of spools. Raises StoreUnavailable when the database is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def position(self, spool: str) -> Position:
+        """Up to where a spool's events are stored; ``BEGINNING`` for a new one."""
+        query = select(spool_positions.c.segment, spool_positions.c.offset).where(
+            spool_positions.c.spool == spool
+        )
+
+        def look(connection: Connection) -> Position:
+            row = connection.execute(query).one_or_none()
+            return Position(row.segment, row.offset) if row else BEGINNING
+
+        # Through the writer: what an earlier, slow transaction did is settled before this looks.
+        return await self._database.write(look)
+
+    async def append(
+        self,
+        entries: Sequence[Entry],
+        spool: str,
+        before: Position,
+        after: Position,
+        *,
+        durable: bool = False,
+    ) -> int:
+        """Store at most ``BATCH`` entries and move the spool's position from ``before`` to ``after``.
+
+        Returns how many were new; an id stored earlier is neither inserted nor counted again. Raises
+        PositionMoved, with nothing stored, when the position is not ``before``.
+        """
+
+        def plainly(connection: Connection) -> int:
+            _move(connection, spool, before, after)
+            _store(connection, entries)
+            return len(entries)
+
+        def carefully(connection: Connection) -> int:
+            _move(connection, spool, before, after)
+            new = _new(connection, entries)
+            _store(connection, new)
+            return len(new)
+
+        try:
+            return await self._database.write(plainly, durable=durable)
+        except IntegrityError:
+            return await self._database.write(carefully, durable=durable)
+
+
+class PositionMoved(Exception):
+    """Somebody else stored events of this spool meanwhile; the position must be read again."""
+
+
+_MOVE = (
+    spool_positions.update()
+    .where(spool_positions.c.spool == bindparam("name"))
+    .where(spool_positions.c.segment == bindparam("old_segment"))
+    .where(spool_positions.c.offset == bindparam("old_offset"))
+    .values(segment=bindparam("new_segment"), offset=bindparam("new_offset"))
+)
+
+
+def _move(connection: Connection, spool: str, before: Position, after: Position) -> None:
+    values = {
+        "name": spool,
+        "old_segment": before.segment,
+        "old_offset": before.offset,
+        "new_segment": after.segment,
+        "new_offset": after.offset,
+    }
+    if connection.execute(_MOVE, values).rowcount == 1:
+        return
+    known = select(spool_positions.c.spool).where(spool_positions.c.spool == spool)
+    if before != BEGINNING or connection.execute(known).first() is not None:
+        raise PositionMoved(spool)
+    connection.execute(
+        spool_positions.insert().values(spool=spool, segment=after.segment, offset=after.offset)
+    )
+
+
+def _new(connection: Connection, entries: Sequence[Entry]) -> list[Entry]:
+    """The first of each id that is not stored yet."""
+    by_id = {each.columns[0]: each for each in reversed(entries)}
+    known = select(events.c.id).where(events.c.id.in_(list(by_id)))
+    for row in connection.execute(known):
+        del by_id[row.id]
+    kept = {id(each) for each in by_id.values()}
+    return [each for each in entries if id(each) in kept]
+
+
+def _store(connection: Connection, entries: Sequence[Entry]) -> None:
+    for piece in _pieces(entries):
+        flat = tuple(chain.from_iterable([each.columns for each in piece]))
+        connection.exec_driver_sql(_insert_events(len(piece)), flat)
+    rows = totals(entries)
+    for group in _pieces(rows):
+        connection.exec_driver_sql(_add_rollups(len(group)), tuple(chain.from_iterable(group)))
+
+
+def totals(entries: Sequence[Entry]) -> list[Flat]:
+    """Entries summed into rows of the roll-ups: their primary key, then their measures."""
+    groups: dict[tuple[str | None, ...], list[tuple[int, ...]]] = {}
+    for each in entries:
+        group = groups.get(each.rollup)
+        if group is None:
+            groups[each.rollup] = [each.adds]
+        else:
+            group.append(each.adds)
+    return [
+        (*(part or "" for part in name), *(sum(column) for column in zip(*adds, strict=True)))
+        for name, adds in groups.items()
+    ]
+
+
+def _pieces(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    at = 0
+    while at < len(items):
+        size = min(BATCH, 1 << ((len(items) - at).bit_length() - 1))
+        yield items[at : at + size]
+        at += size
+
+
+@cache
+def _insert_events(count: int) -> str:
+    columns = ", ".join(f'"{name}"' for name in _EVENT_COLUMNS)
+    # Names of our own tables and places for values: nothing of a caller's.
+    return f"INSERT INTO {events.name} ({columns}) VALUES {_places(len(_EVENT_COLUMNS), count)}"  # noqa: S608
+
+
+@cache
+def _add_rollups(count: int) -> str:
+    names = [column.name for column in rollups.primary_key]
+    columns = ", ".join(f'"{name}"' for name in (*names, *MEASURES))
+    unique = ", ".join(f'"{name}"' for name in names)
+    adding = ", ".join(f'"{name}" = {rollups.name}."{name}" + excluded."{name}"' for name in MEASURES)
+    places = _places(len(names) + len(MEASURES), count)
+    return (
+        f"INSERT INTO {rollups.name} ({columns}) VALUES {places} "  # noqa: S608
+        f"ON CONFLICT ({unique}) DO UPDATE SET {adding}"
+    )
+
+
+def _places(width: int, count: int) -> str:
+    row = f"({', '.join('?' * width)})"
+    return ", ".join([row] * count)

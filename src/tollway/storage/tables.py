@@ -1,0 +1,145 @@
+"""The tables, as data. The roll-ups and the events share their columns of units, so that one can be summed
+into the other. No query is here."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+DIMENSIONS = ("key_id", "key", "team", "user", "customer", "endpoint", "model", "provider", "upstream_model")
+"""What spend is split by, besides the day. ``None`` is kept as the empty string in the roll-ups' primary
+key."""
+
+UNITS = (
+    "input",
+    "cache_read",
+    "cache_write_5m",
+    "cache_write_1h",
+    "output",
+    "reasoning",
+    "audio_input",
+    "audio_output",
+    "images",
+    "video_seconds",
+    "characters",
+    "seconds",
+    "pages",
+    "searches",
+    "service_calls",
+)
+"""The classes of ``Usage`` in its order. Its ``requests`` is ``service_calls`` here: ``requests`` counts
+events."""
+
+MEASURES = ("requests", "errors", *UNITS, "cost_nano_usd", "unpriced_requests")
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default="0")
+
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    Column("hint", Text, nullable=False),
+    Column("models", Text, nullable=False),
+    Column("budgets", Text, nullable=False),
+    Column("limits", Text, nullable=False),
+    Column("team", Text),
+    Column("user", Text),
+    Column("customer", Text),
+    Column("tags", Text, nullable=False),
+    Column("metadata", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("blocked", Boolean(create_constraint=False), nullable=False),
+    Column("revoked_at", Float),
+    Column("owner", Text, nullable=False),
+    UniqueConstraint("name", name="keys_name"),
+    UniqueConstraint("hash", name="keys_hash"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    # The order of arrival; breaks ties between events of the same millisecond.
+    Column("seq", Integer, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("time", Text, nullable=False),
+    *(Column(name, Text) for name in DIMENSIONS),
+    Column("deployment", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("priced", Boolean(create_constraint=False), nullable=False),
+    Column("cost_nano_usd", BigInteger, nullable=False),
+    *(_count(name) for name in UNITS),
+    Column("event", LargeBinary, nullable=False),
+    Index("events_id", "id", unique=True),
+    Index("events_request_id", "request_id"),
+    Index("events_time", "time"),
+    Index("events_key_id_time", "key_id", "time"),
+    Index("events_team_time", "team", "time"),
+    Index("events_model_time", "model", "time"),
+)
+
+rollups = Table(
+    "rollups",
+    metadata,
+    Column("day", Text, primary_key=True),
+    *(Column(name, Text, primary_key=True) for name in DIMENSIONS),
+    *(_count(name) for name in MEASURES),
+    Index("rollups_key_id_day", "key_id", "day"),
+    # From a key's name to its ids, so that the events need one index for both.
+    Index("rollups_key", "key", "key_id"),
+    sqlite_with_rowid=False,
+)
+
+bodies = Table(
+    "bodies",
+    metadata,
+    Column("event_id", Text, primary_key=True),
+    Column("request", LargeBinary),
+    Column("response", LargeBinary),
+    Column("expires_at", Float, nullable=False),
+    Index("bodies_expires_at", "expires_at"),
+)
+
+generation = Table(
+    "generation",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+
+spool_positions = Table(
+    "spool_positions",
+    metadata,
+    Column("spool", Text, primary_key=True),
+    Column("segment", BigInteger, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+)
+
+ledger_state = Table(
+    "ledger_state",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""``purged_before``: the UTC day before which events were deleted and the roll-ups alone remember."""
