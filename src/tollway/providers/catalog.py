@@ -105,7 +105,7 @@ class Catalog(Mapping[str, CatalogEntry]):
     """Names to entries, each parsed once, when first asked for. KeyError for a name without a file."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
-        self._files = {path.stem: path for path in sorted(folder.glob("*.toml"))}
+        self._files = {path.stem: path for path in sorted(folder.glob("*.toml"), key=lambda path: path.stem)}
         self._entries: dict[str, CatalogEntry] = {}
 
     def __getitem__(self, name: str) -> CatalogEntry:

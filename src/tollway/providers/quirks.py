@@ -57,7 +57,7 @@ class Clamp(Quirk, frozen=True, kw_only=True):
         value = body.get(self.field)
         if value is None:
             return
-        number = _decoded(value)
+        number = _scalar(value)
         if isinstance(number, bool) or not isinstance(number, int | float):
             return
         if self.min is not None and number < self.min:
@@ -87,7 +87,7 @@ class Map(Quirk, frozen=True, kw_only=True):
         value = body.get(self.field)
         if value is None:
             return
-        text = _decoded(value)
+        text = _scalar(value)
         if isinstance(text, str) and text in self.values:
             body[self.field] = _encoded(self.values[text])
 
@@ -104,7 +104,7 @@ class Role(Quirk, frozen=True, kw_only=True):
             return
         wanted, changed = _encoded(self.to), False
         for message in messages:
-            if "role" in message and _decoded(message["role"]) == self.field:
+            if "role" in message and _scalar(message["role"]) == self.field:
                 message["role"] = wanted
                 changed = True
         if changed:
@@ -169,7 +169,7 @@ def _messages(body: Body, field: str = "messages") -> list[dict[str, Raw]] | Non
         return None
     try:
         return _decode_messages(value)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 
@@ -179,7 +179,7 @@ def _joined(content: Raw | None) -> str | None:
         return None
     try:
         parts = _decode_parts(content)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
     texts: list[str] = []
     for part in parts:
@@ -190,8 +190,10 @@ def _joined(content: Raw | None) -> str | None:
     return "".join(texts)
 
 
-def _decoded(value: Raw) -> object:
-    return msgspec.json.decode(value)
+def _scalar(value: Raw) -> object:
+    """A string, number, true, false or null; None for an object or a list, which no word looks into."""
+    text = bytes(value)
+    return None if text.lstrip()[:1] in (b"{", b"[") else msgspec.json.decode(text)
 
 
 def _encoded(value: object) -> Raw:

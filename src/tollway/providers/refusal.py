@@ -191,7 +191,7 @@ def _read_body(content_type: bytes, body: bytes) -> tuple[str, dict[str, object]
         return text, {}
     try:
         value = msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):  # nested past all reason: shown as text
         return text, {}
     fields: dict[str, object] = {}
     words = _words(value, fields, 0)

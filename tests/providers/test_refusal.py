@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+
+import msgspec
+import pytest
+
+from tollway.config.settings import ProviderSettings
+from tollway.errors import UpstreamError
+from tollway.model.secret import Secret
+from tollway.providers.catalog import load_catalog
+from tollway.providers.provider import Provider
+from tollway.providers.refusal import MAX_MESSAGE
+
+CATALOG = load_catalog()
+NOW = 1_800_000_000.0
+KEY = "sk-proj-Q7vN2mXe81-LkPq9Rt"
+
+
+def refuse(status: int, body: bytes = b"", **headers: str) -> UpstreamError:
+    settings = ProviderSettings(
+        name="acme", type="openai", api_key=Secret(KEY), headers={"x-team": Secret("team-token-5521")}
+    )
+    provider = Provider(CATALOG["openai"], settings, wall_clock=lambda: NOW)
+    lower = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
+    return provider.error(status, lower, body)
+
+
+BODIES: list[tuple[bytes, str, str | None, str | None, str | None]] = [
+    # body, words, code, kind, param
+    (
+        b'{"error":{"message":"Bad model","type":"invalid_request_error","param":"m","code":"bad_model"}}',
+        "Bad model",
+        "bad_model",
+        "invalid_request_error",
+        "m",
+    ),
+    (b'{"error":{"message":"No","type":null,"code":null}}', "No", None, None, None),
+    (b'{"error":"just text"}', "just text", None, None, None),
+    (b'{"message":"plain","code":"1000"}', "plain", "1000", None, None),
+    (b'{"detail":"Not authenticated"}', "Not authenticated", None, None, None),
+    (
+        b'{"detail":[{"loc":["body","n"],"msg":"big","type":"less_than"},{"loc":["body","m"],"msg":"missing"}]}',
+        "body.n: big; body.m: missing",
+        None,
+        "less_than",
+        None,
+    ),
+    (
+        b'{"object":"error","message":{"detail":[{"type":"extra_forbidden","loc":["body","x"],"msg":"Extra"}]},'
+        b'"type":"invalid_request_error"}',
+        "body.x: Extra",
+        None,
+        "extra_forbidden",
+        None,
+    ),
+    (
+        b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}',
+        "Overloaded",
+        None,
+        "overloaded_error",
+        None,
+    ),
+    (
+        b'[{"error":{"code":400,"message":"API key not valid","status":"INVALID_ARGUMENT"}}]',
+        "API key not valid",
+        None,
+        "INVALID_ARGUMENT",
+        None,
+    ),
+    (b'{"error":{"code":1211,"message":"no such model"}}', "no such model", "1211", None, None),
+    (b'{"errors":[{"message":"a"},{"message":"b"}]}', "a; b", None, None, None),
+    (b'{"error_message":"m"}', "m", None, None, None),
+    (b'{"error":{"error":{"message":"deep"}}}', "deep", None, None, None),
+    (b'{"weird":true}', '{"weird":true}', None, None, None),
+    (b'{"broken', '{"broken', None, None, None),
+    (b"upstream connect error", "upstream connect error", None, None, None),
+    (b"[]", "[]", None, None, None),
+    (b"", HTTPStatus(422).phrase, None, None, None),
+    (b"\xff\xfe", "\ufffd\ufffd", None, None, None),
+    (b"line one\nline\r\ttwo\x00\x1b[31m", "line one line two [31m", None, None, None),
+    (
+        b"<!DOCTYPE html><html><head><title>Bad &amp; gateway</title></head>",
+        "an HTML page titled “Bad & gateway”",
+        None,
+        None,
+        None,
+    ),
+    (b"<html><body>no title</body></html>", "an HTML page", None, None, None),
+]
+
+
+@pytest.mark.parametrize(("body", "words", "code", "kind", "param"), BODIES)
+def test_bodies(body: bytes, words: str, code: str | None, kind: str | None, param: str | None) -> None:
+    error = refuse(422, body)
+    assert error.message == f"provider acme answered 422: {words}"
+    assert (error.upstream_code, error.upstream_kind, error.param) == (code, kind, param)
+    assert error.provider == "acme"
+    assert error.http_status == 422
+
+
+def test_html_is_told_by_its_content_type_too() -> None:
+    error = refuse(502, b"<head><title>502</title>", content_type="text/HTML; charset=utf-8")
+    assert error.message == "provider acme answered 502: an HTML page titled “502”"
+
+
+@pytest.mark.parametrize(
+    ("status", "seen", "retryable", "fallback"),
+    [
+        (301, 502, False, True),
+        (307, 502, False, True),
+        (400, 400, False, False),
+        (401, 401, False, True),
+        (402, 402, False, True),
+        (403, 403, False, True),
+        (404, 404, False, True),
+        (405, 405, False, False),
+        (407, 502, False, True),
+        (408, 408, True, True),
+        (409, 409, True, True),
+        (410, 410, False, True),
+        (413, 413, False, False),
+        (422, 422, False, False),
+        (425, 425, True, True),
+        (429, 429, True, True),
+        (451, 451, False, False),
+        (500, 500, True, True),
+        (501, 501, False, True),
+        (502, 502, True, True),
+        (503, 503, True, True),
+        (504, 504, True, True),
+        (505, 505, False, True),
+        (520, 520, True, True),
+        (529, 529, True, True),
+        (600, 502, False, True),
+    ],
+)
+def test_reactions(status: int, seen: int, retryable: bool, fallback: bool) -> None:
+    error = refuse(status, b'{"error":{"message":"m"}}')
+    assert (error.http_status, error.retryable, error.fallback) == (seen, retryable, fallback)
+
+
+def test_an_empty_account_is_not_tried_again() -> None:
+    error = refuse(429, b'{"error":{"message":"You exceeded your quota","code":"insufficient_quota"}}')
+    assert (error.retryable, error.fallback) == (False, True)
+    kind = refuse(429, b'{"error":{"message":"m","type":"insufficient_quota"}}')
+    assert (kind.retryable, kind.fallback) == (False, True)
+
+
+def test_our_refused_credential_does_not_look_like_the_clients() -> None:
+    body = b'{"error":{"message":"Incorrect API key provided","type":"invalid_request","code":"invalid_api_key"}}'
+    error = refuse(401, body)
+    assert error.http_status == 401
+    assert error.message == "provider acme refused the gateway's credential: Incorrect API key provided"
+    assert error.error_code == "upstream_unauthorized"
+    assert error.details == {"provider": "acme", "upstream_code": "invalid_api_key"}
+    assert refuse(401).message == "provider acme refused the gateway's credential"
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        KEY,
+        f"Bearer {KEY}",
+        KEY[:7] + "*" * 12 + KEY[-4:],
+        KEY[:6] + "…" + KEY[-4:],
+        KEY[:8] + "..." + KEY[-3:],
+        "sk-" + "•" * 8,
+        "***" + KEY[-4:],
+        "..." + KEY[-4:],
+        f'key="{KEY}"',
+        "team-token-5521",
+        "tea****",
+        "sk-abcdefghijklmnop1234",
+        "AIzaSyA1234567890abcdefghijk",
+        "Bearer eyJhbGciOiJIUzI1NiJ9.e30.x",
+    ],
+)
+@pytest.mark.parametrize("status", [400, 401, 500])
+def test_credentials_are_not_repeated(echo: str, status: int) -> None:
+    words = f"Incorrect API key provided: {echo}. See the dashboard."
+    bodies = (
+        words.encode(),
+        msgspec.json.encode({"error": {"message": words, "code": echo, "type": f"t {echo}", "param": echo}}),
+    )
+    for body in bodies:
+        error = refuse(status, body)
+        shown = f"{error.message} {error.upstream_code} {error.upstream_kind} {error.param} {error.details}"
+        assert "[redacted]" in shown
+        for part in (KEY[-4:], KEY[3:9], "5521", "abcdefghij", "eyJhb", "tea*"):
+            assert part not in shown
+        assert "See the dashboard" in error.message
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Please wait... then try again.",
+        "max_tokens * 2 is too large, use sk- prefixed keys",
+        "The model `gpt-5-mini` does not exist",
+        "See https://acme.example/docs/errors#key-formats for more…",
+        "**Important**: limit reached",
+    ],
+)
+def test_ordinary_words_stay(words: str) -> None:
+    assert refuse(400, msgspec.json.encode({"error": {"message": words}})).message.endswith(words)
+
+
+def test_messages_are_bounded() -> None:
+    long = refuse(400, msgspec.json.encode({"error": {"message": "x" * 100_000, "code": "c" * 10_000}}))
+    assert len(long.message) == MAX_MESSAGE
+    assert long.message.endswith("…")
+    assert long.upstream_code is not None
+    assert len(long.upstream_code) == 200
+    assert len(refuse(500, b"y" * 1_000_000).message) == MAX_MESSAGE
+
+
+@pytest.mark.parametrize(
+    "filling", ["a", "*", ".", "sk-", "a*", "-", "<title", '{"error":', "[", "\\u2022", "•"]
+)
+def test_hostile_bodies_cost_little(filling: str) -> None:
+    body = (filling * 300_000)[:300_000].encode()
+    start = time.process_time()
+    refuse(500, body)
+    refuse(500, msgspec.json.encode({"error": {"message": body.decode(errors="replace")}}))
+    assert time.process_time() - start < 0.5
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry_after": "7"}, 7.0),
+        ({"retry_after": "1.5"}, 1.5),
+        ({"retry_after": " 0 "}, 0.0),
+        ({"retry_after": "20s"}, 20.0),
+        ({"retry_after": "Fri, 15 Jan 2027 08:00:30 GMT"}, 30.0),
+        ({"retry_after": "Fri, 15 Jan 2027 07:00:00 GMT"}, 0.0),
+        ({"retry_after": "soon"}, None),
+        ({"retry_after": "-5"}, None),
+        ({"retry_after": "nan"}, None),
+        ({"retry_after": "1e9"}, None),
+        ({"retry_after_ms": "250", "retry_after": "9"}, 0.25),
+        ({"retry_after": "x", "x_ratelimit_reset_requests": "20ms"}, 0.02),
+        ({"x_ratelimit_reset_requests": "6m0s"}, 360.0),
+        ({"x_ratelimit_reset_tokens": "1h2m3.5s"}, 3723.5),
+        ({"x_ratelimit_reset_tokens": "1d"}, 86400.0),
+        ({"x_ratelimit_reset_requests": "20ms", "x_ratelimit_reset_tokens": "6m0s"}, 0.02),
+        (
+            {
+                "x_ratelimit_reset_requests": "20ms",
+                "x_ratelimit_reset_tokens": "6m0s",
+                "x_ratelimit_remaining_tokens": "0",
+                "x_ratelimit_remaining_requests": "12",
+            },
+            360.0,
+        ),
+        ({"x_ratelimit_reset": "12"}, 12.0),
+        ({"x_ratelimit_reset": str(int(NOW) + 40)}, 40.0),
+        ({"x_ratelimit_reset": str((int(NOW) + 40) * 1000)}, 40.0),
+        ({"x_ratelimit_reset": str(int(NOW) - 40)}, 0.0),
+        ({"x_ratelimit_reset_tokens": "later"}, None),
+        ({"x_ratelimit_reset_tokens": ""}, None),
+    ],
+)
+def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
+    error = refuse(429, b"{}", **headers)
+    assert error.retry_after == (None if seconds is None else pytest.approx(seconds))
+    assert ("retry-after" in error.headers) == (seconds is not None)
+
+
+def test_retry_after_of_the_body_and_of_other_statuses() -> None:
+    body = (
+        b'{"error":{"code":429,"message":"Quota","status":"RESOURCE_EXHAUSTED","details":['
+        b'{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"34.07s"}]}}'
+    )
+    error = refuse(429, body)
+    assert error.retry_after == pytest.approx(34.07)
+    assert error.headers == {"retry-after": "35"}
+    assert error.upstream_kind == "RESOURCE_EXHAUSTED"
+    assert refuse(429, body, retry_after="3").retry_after == 3.0
+    assert refuse(400, b"{}", x_ratelimit_reset_requests="6m0s").retry_after is None
+    assert refuse(503, b"{}", x_ratelimit_reset_requests="6m0s").retry_after == 360.0
