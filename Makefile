@@ -88,6 +88,15 @@ bench-peers: $(VENV)/.stamp-run  ## the same run with LiteLLM and Portkey beside
 	@$(BIN)/python -m bench.peers.install
 	@$(BIN)/python -m bench.run --peers $(ARGS)
 
+.PHONY: bench-soak
+bench-soak: $(VENV)/.stamp-run  ## cold start, and what is left after 200,000 requests and 20,000 vanished clients
+	@$(BIN)/python -m bench.cold
+	@$(BIN)/python -m bench.soak $(ARGS)
+
+.PHONY: bench-table
+bench-table: $(VENV)/.stamp-run  ## put the last full bench-peers into the README
+	@$(BIN)/python -m bench.table
+
 # ------------------------------------------------------------------ keeping
 
 .PHONY: lock
