@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,8 +28,11 @@ def providers() -> str:
     lines = [
         "# Providers",
         "",
-        f"Tollway knows {len(hosted)} providers and {len(local)} kinds of servers you run yourself. Each is one",
-        "file in `src/tollway/providers/catalog/`; this page is generated from them by `scripts/build_docs.py`.",
+        *_prose(
+            f"Tollway knows {len(hosted)} providers and {len(local)} kinds of servers you run yourself.",
+            "Each is one file in `src/tollway/providers/catalog/`;",
+            "this page is generated from them by `scripts/build_docs.py`.",
+        ),
         "",
         "In the configuration, `type` is the name below; a provider called like its type may leave it out:",
         "",
@@ -39,9 +43,11 @@ def providers() -> str:
         "  my-vllm: {type: vllm, base_url: http://127.0.0.1:8000/v1}",
         "```",
         "",
-        "With no configuration at all, `tollway serve` starts every provider whose variable is set. Variables",
-        "marked * mean other things as well, so they start nothing by themselves. A `base_url` may be written",
-        "with or without the path in brackets.",
+        *_prose(
+            "With no configuration at all, `tollway serve` starts every provider whose variable is set.",
+            "Variables marked * mean other things as well, so they start nothing by themselves.",
+            "A `base_url` may be written with or without the path in brackets.",
+        ),
         "",
         "## Hosted",
         "",
@@ -71,9 +77,12 @@ def providers() -> str:
         "",
         "## What is changed in a request",
         "",
-        "A request in the provider's own format passes as it is, except for the model's name and what is listed",
-        "here, where a provider refuses or renames a field. Stream usage says whether a stream reports its token",
-        "usage when it is asked to (the usual case, not listed), without being asked, or refuses the question.",
+        *_prose(
+            "A request in the provider's own format passes as it is, except for the model's name and what is",
+            "listed here, where a provider refuses or renames a field. Stream usage says whether a stream",
+            "reports its token usage when it is asked to (the usual case, not listed), without being asked,",
+            "or refuses the question.",
+        ),
         "",
         "| type | changes | stream usage |",
         "|---|---|---|",
@@ -81,6 +90,10 @@ def providers() -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _prose(*words: str) -> list[str]:
+    return textwrap.wrap(" ".join(words), 110, break_on_hyphens=False)
 
 
 _STREAM_USAGE = {"ask": "-", "always": "without being asked", "never": "refuses the question"}

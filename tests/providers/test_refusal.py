@@ -149,10 +149,10 @@ def test_an_empty_account_is_not_tried_again() -> None:
 
 
 def test_our_refused_credential_does_not_look_like_the_clients() -> None:
-    body = b'{"error":{"message":"Incorrect API key provided","type":"invalid_request","code":"invalid_api_key"}}'
+    body = b'{"error":{"message":"Incorrect API key","type":"invalid_request","code":"invalid_api_key"}}'
     error = refuse(401, body)
     assert error.http_status == 401
-    assert error.message == "provider acme refused the gateway's credential: Incorrect API key provided"
+    assert error.message == "provider acme refused the gateway's credential: Incorrect API key"
     assert error.error_code == "upstream_unauthorized"
     assert error.details == {"provider": "acme", "upstream_code": "invalid_api_key"}
     assert refuse(401).message == "provider acme refused the gateway's credential"
