@@ -121,7 +121,6 @@ def test_options_win_over_variables_and_those_over_the_file(
     assert load(text, environ, {"port": 3, "host": None}).server.port == 3
     assert load(text).data_dir == str(tmp_path / "x")
     assert load(text, {"TOLLWAY_DATABASE_URL": "none"}).database is None
-    assert load(text, {"TOLLWAY_DATABASE_URL": "postgres://u@h/d"}).database == "postgresql://u@h/d"
     other = tmp_path / "other.yaml"
     other.write_text("server: {port: 9}\n")
     assert load(None, {"TOLLWAY_CONFIG": str(other)}).server.port == 9
@@ -167,6 +166,17 @@ def test_several_processes_are_refused_with_the_reason(problems: Callable[..., l
     assert problems("", {}, {"workers": 2})[0].startswith("--workers: ")
     (problem,) = problems("redis: redis://localhost\n")
     assert "not part of this version" in problem
+
+
+def test_the_database_is_a_file_or_none(problems: Callable[..., list[str]]) -> None:
+    assert problems("\ndatabase: postgresql://user:secret@host/db\n") == [
+        "tollway.yaml:2: database: only SQLite files (sqlite:///tollway.db) and none are part of this version"
+    ]
+    for address in ("sqlite://", "sqlite:///:memory:", "sqlite:tollway.db"):
+        assert "three slashes and a file" in problems(f"database: '{address}'")[0]
+    assert problems("", {"TOLLWAY_DATABASE_URL": "mysql://secret"}) == [
+        "TOLLWAY_DATABASE_URL: expected sqlite:///tollway.db, postgresql://… or none"
+    ]
 
 
 def test_settings_of_later_versions_are_named(problems: Callable[..., list[str]]) -> None:

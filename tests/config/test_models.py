@@ -15,7 +15,7 @@ HEAD = "providers: {openai: {api_key: a}, vllm: {type: openai-compatible}}\nmode
     [
         ("a: openai", 'model a: a target is provider/model, not "openai"'),
         ("a: opena/x", 'model a: there is no provider "opena"; add it under providers, with a type; did you mean "openai"?'),
-        ("a: groq/x", "model a: provider groq is in the catalogue but not configured; add `groq: {api_key: ${…}}` under providers"),
+        ("a: groq/x", "model a: provider groq is in the catalogue but not configured; add it under providers, for example `groq: {api_key: ${…}}`"),
         ("a: a", "model a: would fall back to itself; a target is provider/model"),
         ("a: [openai/x, openai/x]", 'model a: "openai/x" is named twice, so it would fall back to itself; remove one, or tell them apart by id'),
         ("a: {targets: []}", "model a: names no target"),
@@ -48,7 +48,7 @@ def test_another_public_name_is_no_target(problems: Callable[..., list[str]]) ->
 
 def test_a_provider_without_a_key_in_the_environment(problems: Callable[..., list[str]]) -> None:
     (problem,) = problems("models: {fast: groq/x}\n")
-    assert "provider groq has no key: set its variable in the environment, or add" in problem
+    assert "provider groq has no key in the environment; set its variable, or add it" in problem
 
 
 def test_shapes(load: Callable[..., Settings]) -> None:

@@ -23,6 +23,7 @@ from tollway.config.report import Bad, Report
 from tollway.config.sections import PORT, read_logs, read_server, read_sink, read_spool
 from tollway.config.settings import LogSettings, ProviderSettings, ServerSettings, Settings, SpoolSettings
 from tollway.config.yaml_marks import EMPTY, MAX_BYTES, Node, Scalar, parse
+from tollway.config.yaml_marks import Mapping as MappingNode
 from tollway.errors import ConfigError
 
 FILE_NAME = "tollway.yaml"
@@ -119,6 +120,18 @@ def find_file(path: str | None, environ: Mapping[str, str]) -> str | None:
     return FILE_NAME if Path(FILE_NAME).is_file() else None
 
 
+def line_of(source: str, *keys: str) -> int:
+    """The line of a setting in a file that loads, for problems found later; the nearest parent's if absent."""
+    with Path(source).open("rb") as file:
+        node = parse(file.read(MAX_BYTES + 1), Report(source))
+    line = 1
+    for key in keys:
+        if not isinstance(node, MappingNode) or key not in node.entries:
+            break
+        line, node = node.lines[key], node.entries[key]
+    return line
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach a server bound to ``host``."""
     if host == "localhost":
@@ -211,8 +224,8 @@ def _database(node: Node, _: Report) -> str:
     if found == "none" or scheme in ("sqlite", "postgresql", "postgres"):
         if scheme == "postgres":
             return "postgresql" + found[len(scheme) :]
-        if scheme == "sqlite" and not (found == "sqlite://" or found.startswith("sqlite:///")):
-            raise Bad("an SQLite address has three slashes: sqlite:///tollway.db")
+        if scheme == "sqlite" and (not found.startswith("sqlite:///") or found[10:] in ("", ":memory:")):
+            raise Bad("an SQLite address has three slashes and a file: sqlite:///tollway.db")
         return found
     raise Bad("expected sqlite:///tollway.db, postgresql://… or none")
 
@@ -232,7 +245,7 @@ def _placed(database: str, directory: Path) -> str | None:
     if not database.startswith(prefix):
         return database
     file, mark, query = database[len(prefix) :].partition("?")
-    if file in ("", ":memory:") or file.startswith("/"):
+    if file.startswith("/"):
         return database
     return f"{prefix}{directory / file}{mark}{query}"
 
@@ -261,6 +274,13 @@ def _check(settings: Settings, table: Table, outside: _Outside) -> None:
             "server",
             f"workers: {settings.server.workers} processes need shared counters, and the counters of this "
             "version live in one process (Redis counters are not part of it); run one process",
+        )
+    if settings.database is not None and not settings.database.startswith("sqlite:///"):
+        outside.blame(
+            "database",
+            table,
+            "database",
+            "database: only SQLite files (sqlite:///tollway.db) and none are part of this version",
         )
     if settings.redis is not None:
         outside.blame(

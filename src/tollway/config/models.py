@@ -179,9 +179,9 @@ class _Model:
         if provider in self.known.clocks:
             return written
         if provider in self.known.catalog_names:
-            entry = f"add `{provider}: {{api_key: ${{…}}}}` under providers"
+            entry = f"add it under providers, for example `{provider}: {{api_key: ${{…}}}}`"
             if self.known.discovered:
-                raise Bad(f"provider {provider} has no key: set its variable in the environment, or {entry}")
+                raise Bad(f"provider {provider} has no key in the environment; set its variable, or {entry}")
             raise Bad(f"provider {provider} is in the catalogue but not configured; {entry}")
         raise Bad(
             f"there is no provider {reading.told(node, provider)}; add it under providers, with a type",
