@@ -38,6 +38,7 @@ from tollway.errors import (
 from tollway.http.api_document import PREFIX, document
 from tollway.http.api_reference import reference_page
 from tollway.model.key import Principal
+from tollway.wire.formats.openai_errors import error_body
 
 S = TypeVar("S", bound=Struct)
 
@@ -232,12 +233,10 @@ def _invalid(error: msgspec.ValidationError, into: type[Struct]) -> BadRequest:
 
 
 def _answer(error: GatewayError) -> Response:
-    said = {"message": error.message, "type": error.kind, "code": error.error_code, "param": error.param}
     headers = dict(error.headers)
     if error.http_status == 401:
         headers.setdefault("www-authenticate", 'Bearer realm="tollway"')
-    body = msgspec.json.encode({"error": {**error.details, **said}})
-    return Response(body, error.http_status, headers, "application/json")
+    return Response(error_body(error), error.http_status, headers, "application/json")
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -34,9 +34,14 @@ class Claim(Struct, frozen=True, kw_only=True):
 
 
 class Amounts(Struct, frozen=True, kw_only=True):
-    """What a request is expected to take. Requests and parallel slots always count one."""
+    """What a request is expected to take. Requests and parallel slots always count one.
+
+    ``input_tokens`` is the part of ``tokens`` that is certain; the rest is expected output, and an expectation alone
+    never makes a request too large for a limit. ``worst_nano_usd`` is what a strict budget holds.
+    """
 
     tokens: int = 0
+    input_tokens: int = 0
     nano_usd: Money = 0
     worst_nano_usd: Money = 0
 

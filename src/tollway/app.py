@@ -1,0 +1,533 @@
+"""The roof: reads the settings, builds what the rooms need, wires them, opens the doors. Only this file knows everybody."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import random
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import uvicorn
+
+from tollway import __version__
+from tollway.config.load import load_settings
+from tollway.config.settings import ModelSettings, ProviderSettings, Settings, SinkSettings, TargetSettings
+from tollway.errors import ConfigError, StoreUnavailable
+from tollway.http.asgi import App, Gateway
+from tollway.http.doorway import RequestIds
+from tollway.http.lane import Lane
+from tollway.jobs.follow_spool import Follower
+from tollway.jobs.write_sinks import SinkWriter
+from tollway.model.clocks import DEFAULT_CLOCKS
+from tollway.model.key import Principal, VirtualKey
+from tollway.pipeline.authenticate import authenticate
+from tollway.pipeline.client import ModelRequest
+from tollway.pipeline.record import Journal, Timestamps
+from tollway.pipeline.serve import serve
+from tollway.pipeline.services import Contents, Services
+from tollway.pipeline.snapshot import Snapshot
+from tollway.pricing.book import PriceBook
+from tollway.providers.catalog import Catalog, load_catalog
+from tollway.providers.provider import Provider
+from tollway.providers.upstream import Upstream
+from tollway.shared.claims import claims_of
+from tollway.shared.memory import MemoryCounters
+from tollway.shared.periods import period
+from tollway.sinks import open_sinks
+from tollway.storage.spool import Spool
+
+if TYPE_CHECKING:  # SQLAlchemy is imported only where there is a database
+    from tollway.storage.engine import Database
+    from tollway.storage.repositories.events import Events
+    from tollway.storage.repositories.keys import Keys
+
+log = logging.getLogger("tollway")
+
+POLL = 0.5
+"""How often the database is asked whether keys changed, seconds: a change by the CLI is served within this."""
+
+DRAIN = 10.0
+
+
+def read_settings(path: str | None, overrides: Mapping[str, object], catalog: Catalog) -> Settings:
+    """The settings of this process. Raises ConfigError."""
+
+    def discover(environ: Mapping[str, str]) -> list[tuple[str, str]]:
+        return [(entry.name, variable) for entry, variable in catalog.discover(environ)]
+
+    return load_settings(path, os.environ, catalog.names(), discover, overrides)
+
+
+def iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Process:
+    """One gateway process: everything that lives as long as it does. ``open`` builds it, ``close`` ends it."""
+
+    def __init__(self, settings: Settings, catalog: Catalog, reread: Callable[[], Settings]) -> None:
+        self.settings = settings
+        self.catalog = catalog
+        self.prices = PriceBook.load()
+        self.generation = 0
+        self.started = int(time.time())
+        self.new_admin_key: str | None = None
+        self.demo: Demo | None = None
+        self.counters = MemoryCounters(time.time)
+        self.contents: Contents | None = None
+        self.database: Database | None = None
+        self.keys: Keys | None = None
+        self.events: Events | None = None
+        self.ledger: Follower
+        self._reread = reread
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stored: list[VirtualKey] = []
+        self._stored_generation = -1
+        self._keys_read = settings.database is None
+        self._trouble: dict[str, str] = {}
+        self._changing = asyncio.Lock()
+        self._admin_digest: bytes | None = None
+
+    async def open(self) -> None:
+        settings = self.settings
+        data_dir = Path(settings.data_dir)
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.spool = Spool(data_dir / "spool", settings.spool)
+        self._admin_digest = self._admin(data_dir)
+        if not settings.providers:
+            self.demo = await Demo.start()
+            self.settings = settings = self.demo.offered(settings, self.prices)
+        self.providers = self._providers(settings)
+        self.upstream = Upstream(os.environ)
+        for provider in self.providers.values():
+            self.upstream.limit(provider.origin, provider.settings.max_connections)
+        await self._open_storage(settings, data_dir)
+        journal = Journal(
+            self.spool,
+            Timestamps(lambda second: datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")),
+            clock=asyncio.get_running_loop().time,
+            wall_clock=time.time,
+        )
+        self.services = Services(
+            snapshot=self._snapshot(),
+            counters=self.counters,
+            upstream=self.upstream,
+            journal=journal,
+            contents=self.contents,
+            clock=asyncio.get_running_loop().time,
+            wall_clock=time.time,
+            jitter=random.random,
+        )
+        if self.database is None:
+            self._run(self.ledger.run())
+        self._run(self._prune())
+
+    async def _open_storage(self, settings: Settings, data_dir: Path) -> None:
+        if settings.database is None:
+            self.ledger = SinkWriter(self.spool, open_sinks(settings.sinks or (SinkSettings(type="stdout"),), data_dir), holds=True)
+            return
+        from tollway.jobs.keep_contents import KeepContents
+        from tollway.jobs.purge import Purge
+        from tollway.jobs.write_ledger import LedgerWriter
+        from tollway.storage.engine import Database
+        from tollway.storage.repositories.bodies import Bodies
+        from tollway.storage.repositories.events import Events
+        from tollway.storage.repositories.generation import Generation
+        from tollway.storage.repositories.keys import Keys
+
+        self.database = Database.open(settings.database, data_dir)
+        self.keys = Keys(self.database)
+        self.events = Events(self.database)
+        self._generation = Generation(self.database)
+        self.ledger = LedgerWriter(self.spool, self.database)
+        if settings.sinks:
+            self._run(SinkWriter(self.spool, open_sinks(settings.sinks, data_dir), holds=False).run())
+        if settings.logs.bodies != "off":
+            keeper = KeepContents(Bodies(self.database), settings.logs, time.time)
+            self.contents = keeper
+            self._run(keeper.run())
+        if self.database.path.exists():
+            try:
+                await self.database.migrate()
+                await self.ledger.drain(DRAIN)
+                await self._read_keys()
+            except StoreUnavailable as error:
+                self._degrade("database", str(error))
+        else:
+            self._keys_read = True  # a new database knows no keys: serve at once, make the tables meanwhile
+        self._purge = Purge(Bodies(self.database), self.events, settings.logs, time.time)
+        self._run(self._follow())
+
+    def _providers(self, settings: Settings) -> dict[str, Provider]:
+        problems: list[str] = []
+        providers = {}
+        for each in settings.providers:
+            try:
+                providers[each.name] = Provider(self.catalog[each.type], each)
+            except ConfigError as error:
+                problems += error.problems
+        if problems:
+            raise ConfigError(problems)
+        return providers
+
+    def _snapshot(self) -> Snapshot:
+        self.generation += 1
+        snapshot = Snapshot(
+            settings=self.settings,
+            keys=[*self.settings.keys, *self._stored],
+            providers=self.providers,
+            prices=self.prices,
+            claims_of=claims_of,
+            generation=self.generation,
+            started=self.started,
+            complete=self._keys_read,
+        )
+        if self._admin_digest is not None:
+            snapshot.admit_admin(self._admin_digest)
+        return snapshot
+
+    def _admin(self, data_dir: Path) -> bytes | None:
+        """The digest of the generated admin key; None when the configuration names one. The key itself is shown once."""
+        if self.settings.admin_key is not None:
+            return None
+        path = data_dir / "admin_key.sha256"
+        with suppress(OSError, ValueError):
+            digest = bytes.fromhex(path.read_text().strip())
+            if len(digest) == 32:
+                return digest
+        self.new_admin_key = "sk-tw-admin-" + secrets.token_urlsafe(32)
+        digest = sha256(self.new_admin_key.encode()).digest()
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(digest.hex() + "\n")
+        return digest
+
+    # What changes while the process runs.
+
+    async def _read_keys(self) -> None:
+        """Keys from the database, budgets seeded from the ledger before anybody can spend from them."""
+        if self.keys is None or self.events is None:
+            return
+        generation = await self._generation.current()
+        stored = await self.keys.all()
+        await self._seed([*self.settings.keys, *stored])
+        self._stored = stored
+        self._stored_generation = generation
+        self._keys_read = True
+
+    async def _seed(self, keys: list[VirtualKey]) -> None:
+        if self.events is None:
+            return
+        flushed = False
+        for key in keys:
+            for claim in claims_of(key):
+                if claim.unit != "nano_usd" or self.counters.known(claim):
+                    continue
+                if not flushed:
+                    await self.ledger.drain(DRAIN)
+                    flushed = True
+                start, _ = period(claim.per, time.time(), claim.anchor)
+                self.counters.seed(claim, await self.events.spent(key.id, iso(start) if start else None))
+
+    async def refresh(self) -> None:
+        """Serve what the database says now."""
+        async with self._changing:
+            await self._read_keys()
+            self.services.snapshot = self._snapshot()
+
+    async def reload(self) -> list[str]:
+        """Read the configuration again and swap it in. Raises ConfigError, and then the old one stays.
+
+        Returns what a running process cannot change and so waits for a restart.
+        """
+        async with self._changing:
+            settings = self._reread()
+            if self.demo is not None and not settings.providers:
+                settings = self.demo.offered(settings, self.prices)
+            providers = self._providers(settings)
+            fixed = ("server", "database", "redis", "data_dir", "spool", "logs", "sinks")
+            waiting = [
+                f"{name} takes effect at the next start"
+                for name in fixed
+                if getattr(settings, name) != getattr(self.settings, name)
+            ]
+            for provider in providers.values():
+                self.upstream.limit(provider.origin, provider.settings.max_connections)
+            with suppress(StoreUnavailable):
+                await self._seed([*settings.keys])
+            previous = (self.settings, self.providers)
+            self.settings, self.providers = settings, providers
+            try:
+                self.services.snapshot = self._snapshot()
+            except BaseException:
+                self.settings, self.providers = previous
+                raise
+            log.info("configuration reloaded from %s", settings.source or "the environment")
+            return waiting
+
+    async def flush(self) -> None:
+        """Bring the database up to date with every event appended so far."""
+        await self.ledger.drain(DRAIN)
+
+    def status(self) -> dict[str, str]:
+        """Degraded parts with the reason; empty when all is well."""
+        parts = dict(self._trouble)
+        if self.spool.degraded:
+            parts["spool"] = self.spool.degraded
+        if self.ledger.degraded:
+            parts["ledger"] = self.ledger.degraded
+        return parts
+
+    def _degrade(self, part: str, reason: str) -> None:
+        if self._trouble.get(part) != reason:
+            log.warning("%s is degraded: %s", part, reason)
+        self._trouble[part] = reason
+
+    async def _follow(self) -> None:
+        """Notice within POLL seconds when keys changed in the database; make its tables when it is new."""
+        assert self.database is not None
+        migrated = self._stored_generation >= 0
+        writing = False
+        while True:
+            try:
+                if not migrated:
+                    await self.database.migrate()
+                    migrated = True
+                    await self.refresh()
+                elif await self._generation.current() != self._stored_generation:
+                    await self.refresh()
+                self._trouble.pop("database", None)
+                if not writing:
+                    writing = True
+                    self._run(self.ledger.run())
+                    self._run(self._purge.run())
+            except StoreUnavailable as error:
+                self._degrade("database", str(error))
+            await asyncio.sleep(POLL)
+
+    async def _prune(self) -> None:
+        while True:
+            await asyncio.sleep(60)
+            live = {c.counter for key in self.services.snapshot.keys() for c in claims_of(key)}
+            self.counters.prune(live)
+
+    def _run(self, work: Awaitable[None]) -> None:
+        async def guarded() -> None:
+            try:
+                await work
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                log.exception("a background task failed")
+                raise
+
+        self._tasks.append(asyncio.get_running_loop().create_task(guarded()))
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.upstream.close()
+        with suppress(StoreUnavailable):
+            await self.ledger.drain(DRAIN)
+        if self.database is not None:
+            await self.database.close()
+        self.spool.close()
+        if self.demo is not None:
+            await self.demo.stop()
+
+    # The doors.
+
+    def gateway(self, ids: RequestIds) -> Gateway:
+        return Gateway(self.services, self.settings.server, ids, api=lambda: self._api(ids), status=self.status)
+
+    def _api(self, ids: RequestIds) -> App:
+        from tollway.admin.context import Context
+        from tollway.http.api import create_api
+
+        context = Context(
+            keys=self.keys,
+            events=self.events,
+            snapshot=lambda: self.services.snapshot,
+            counters=self.counters,
+            claims=claims_of,
+            changed=self.refresh,
+            reload=self.reload,
+            settings=lambda: self.settings,
+            flush=self.flush,
+            status=self.status,
+            clock=time.time,
+        )
+
+        def authorize(headers: list[tuple[bytes, bytes]]) -> Principal:
+            request = ModelRequest(endpoint="api", headers=dict(headers), body=b"", id="", started=0.0)
+            grant = authenticate(request, self.services.snapshot, time.time())
+            return grant.principal
+
+        return create_api(context, authorize, ids.next)
+
+
+class Demo:
+    """The simulator as provider ``mock``, offered when no provider is configured, so that a first request is answered."""
+
+    MODEL = "demo"
+
+    def __init__(self, simulator: object, url: str, stop: Callable[[], Awaitable[None]]) -> None:
+        self.url = url
+        self.stop = stop
+        self._simulator = simulator
+
+    @classmethod
+    async def start(cls) -> Demo:
+        from tollway.simulator.server import Simulator
+
+        simulator = Simulator(bill_entries=10_000)
+        await simulator.start()
+        return cls(simulator, simulator.url, simulator.stop)
+
+    def offered(self, settings: Settings, prices: PriceBook) -> Settings:
+        provider = ProviderSettings(name="mock", type="openai-compatible", base_url=self.url, clocks=DEFAULT_CLOCKS)
+        models = settings.models
+        if not models:
+            price = prices.price("openai", "gpt-4o-mini")
+            target = TargetSettings(model="mock/gpt-4o-mini", rates=price.rates if price else None)
+            models = (ModelSettings(name=self.MODEL, strategy="single", targets=(target,)),)
+        return msgspec.structs.replace(settings, providers=(provider,), models=models)
+
+
+def banner(process: Process) -> str:
+    """What a person needs after a start: where it is, the admin key (once), a request to paste."""
+    settings = process.settings
+    host = "127.0.0.1" if settings.server.host in ("0.0.0.0", "::") else settings.server.host  # noqa: S104
+    scheme = "https" if settings.server.tls_cert else "http"
+    base = settings.server.public_url or f"{scheme}://{host}:{settings.server.port}"
+    names = list(process.services.snapshot.named())
+    model = names[0] if names else next(iter(process.providers), "openai") + "/<model>"
+    if not names and process.providers:
+        first = next(iter(process.providers.values()))
+        facts = next(
+            (f for f in process.prices.models(first.entry.price_sheet) if f.mode == "chat" and f.deprecated is None), None
+        )
+        model = f"{first.name}/{facts.model}" if facts else model
+    lines = [f"Tollway {__version__} is ready at {base}", f"  admin API    {base}/api/docs"]
+    lines.append(f"  providers    {', '.join(process.providers)}")
+    if process.demo is not None:
+        lines.append("  No provider key was found, so a simulated provider named 'mock' answers. Set OPENAI_API_KEY or")
+        lines.append("  write a tollway.yaml to use a real one.")
+    key = "$TOLLWAY_ADMIN_KEY"
+    if process.new_admin_key is not None:
+        key = process.new_admin_key
+        lines.append(f"  admin key    {key}   (shown this once; keep it)")
+    if not settings.require_key:
+        lines.append("  keys are not required: anybody who reaches this address may use it")
+    lines += [
+        "  try it:",
+        f"    curl {base}/v1/chat/completions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\",
+        f"      -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Say hello.\"}}]}}'",
+    ]
+    return "\n".join(lines)
+
+
+async def _serve(settings: Settings, catalog: Catalog, reread: Callable[[], Settings]) -> int:
+    process = Process(settings, catalog, reread)
+    await process.open()
+    server_settings = process.settings.server
+    ids = RequestIds()
+    lane = Lane(process.services, serve, server_settings, ids)
+    config = uvicorn.Config(
+        app=process.gateway(ids),
+        host=server_settings.host,
+        port=server_settings.port,
+        http=lane.protocol,  # type: ignore[arg-type]
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        backlog=2048,
+        timeout_keep_alive=int(server_settings.keep_alive),
+        timeout_graceful_shutdown=int(server_settings.drain),
+        ssl_certfile=server_settings.tls_cert,
+        ssl_keyfile=server_settings.tls_key,
+    )
+    server = _Server(config, lambda: print(banner(process), flush=True))
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = loop.create_task(_reload(process))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+    try:
+        await server.serve()
+    finally:
+        lane.close()
+        await process.close()
+    return 0 if server.started else 1
+
+
+async def _reload(process: Process) -> None:
+    try:
+        for line in await process.reload():
+            log.warning("%s", line)
+    except ConfigError as error:
+        log.error("the new configuration is refused and the old one stays:\n%s", "\n".join(error.problems))
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, saying when it listens."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        await super().startup(sockets)  # type: ignore[arg-type]
+        if self.started:
+            self._ready()
+
+
+def run(path: str | None, overrides: Mapping[str, object]) -> int:
+    """Serve until a signal. Returns the exit code; problems go to standard error."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("tollway").setLevel(logging.INFO)
+    catalog = load_catalog()
+
+    def reread() -> Settings:
+        return read_settings(path, overrides, catalog)
+
+    try:
+        settings = reread()
+        factory = None
+        with suppress(ImportError):
+            import uvloop
+
+            factory = uvloop.new_event_loop
+        with asyncio.Runner(loop_factory=factory) as runner:
+            return runner.run(_serve(settings, catalog, reread))
+    except ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return 1
+    except (StoreUnavailable, OSError) as error:
+        print(f"tollway cannot start: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0

@@ -1,0 +1,1 @@
+"""The doors: what clients connect to. Both lead onto the one hallway in ``pipeline``."""

@@ -1,0 +1,336 @@
+"""The ASGI door: the same hallway as a plain ASGI app, and everything beside it: listing, health, pass-through, /api.
+
+Routes are matched by table and by default denied. Bodies are read to a cap with a deadline between reads; when the
+client leaves, the task that serves it is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from tollway import __version__
+from tollway.config.settings import ServerSettings
+from tollway.errors import (
+    BadRequest,
+    GatewayError,
+    HeadersTooLarge,
+    MethodNotAllowed,
+    NotFound,
+    RequestTimeout,
+    RequestTooLarge,
+)
+from tollway.http.doorway import Handler, RequestIds, refuse, walk
+from tollway.http.endpoints import MODEL_PATHS
+from tollway.http.listing import list_models, show_model
+from tollway.pipeline.authenticate import ALL_CREDENTIAL_HEADERS
+from tollway.pipeline.client import ModelRequest
+from tollway.pipeline.pass_through import pass_through
+from tollway.pipeline.serve import serve
+from tollway.pipeline.services import Services
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_LIVE = frozenset((b"/health/liveliness", b"/health/liveness", b"/health"))
+_READY = b"/health/readiness"
+_OWN = frozenset((b"v1", b"v1beta", b"api", b"ui", b"health", b"metrics", b"mcp", b"openai-internal"))
+
+
+class Gateway:
+    """The ASGI application. ``api`` makes the admin app when it is first asked for; ``status`` names degraded parts."""
+
+    def __init__(
+        self,
+        app: Services,
+        settings: ServerSettings,
+        ids: RequestIds,
+        *,
+        api: Callable[[], App],
+        status: Callable[[], dict[str, str]],
+    ) -> None:
+        self._app = app
+        self._settings = settings
+        self._ids = ids
+        self._make_api = api
+        self._api: App | None = None
+        self._status = status
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "http":
+            await self._http(scope, receive, send)
+        elif kind == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": "not served here"})
+        elif kind == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: bytes = scope.get("raw_path") or scope["path"].encode()
+        path = path.partition(b"?")[0]
+        if path == b"/api" or path.startswith(b"/api/"):
+            if self._api is None:
+                self._api = self._make_api()
+            await self._api(scope, receive, send)
+            return
+        client = AsgiClient(send, self._settings.write_timeout)
+        loop = asyncio.get_running_loop()
+        headers, repeated, problem = _headers(scope["headers"], self._settings.max_header)
+        method = scope["method"].encode("ascii", "replace")
+        request = ModelRequest(
+            endpoint="",
+            headers=headers,
+            body=b"",
+            id=self._ids.next(),
+            started=loop.time(),
+            method=method,
+            path=path,
+            query=scope.get("query_string", b""),
+            repeated=repeated,
+            header_list=list(scope["headers"]),
+        )
+        try:
+            if problem is not None:
+                raise problem
+            handler = self._route(request)
+        except GatewayError as error:
+            refuse(error, request, client, self._app)
+            client.ended = True
+            await client.flush()
+            return
+        if handler is None:
+            self._health(path, client, request)
+            client.ended = True
+            await client.flush()
+            return
+        worker = loop.create_task(self._work(handler, request, receive, client))
+        await client.pump(worker)
+
+    def _route(self, request: ModelRequest) -> Handler | None:
+        """The handler of a path; None for health. Raises NotFound or MethodNotAllowed."""
+        path, method = request.path, request.method
+        endpoint = MODEL_PATHS.get(path)
+        if endpoint is not None:
+            _allow(method, b"POST")
+            request.endpoint = endpoint.name
+            return serve
+        if path in _LIVE or path == _READY:
+            _allow(method, b"GET", b"HEAD")
+            return None
+        if path in (b"/v1/models", b"/models"):
+            _allow(method, b"GET", b"HEAD")
+            return list_models
+        for prefix in (b"/v1/models/", b"/models/"):
+            if path.startswith(prefix):
+                _allow(method, b"GET", b"HEAD")
+                request.path = unquote_to_bytes(path[len(prefix) :])
+                return show_model
+        first, slash, _ = path.lstrip(b"/").partition(b"/")
+        if slash and first not in _OWN and first.decode("latin-1") in self._app.snapshot.providers:
+            request.endpoint = "passthrough"
+            return pass_through
+        raise NotFound(
+            f"There is no {method.decode('ascii', 'replace')} {path[:200].decode('latin-1')!r} here. "
+            "The OpenAI dialect lives under /v1, the admin API under /api."
+        )
+
+    async def _work(self, handler: Handler, request: ModelRequest, receive: Receive, client: AsgiClient) -> None:
+        """Read the body, then walk the hallway while watching for the client to leave."""
+        try:
+            request.body = await self._body(request, receive)
+        except GatewayError as error:
+            client.closing = True
+            refuse(error, request, client, self._app)
+            return
+        except _ClientLeft:
+            client.break_off()
+            return
+        task = asyncio.current_task()
+        watcher = asyncio.get_running_loop().create_task(_watch(receive, task))
+        try:
+            await walk(handler, request, client, self._app)
+        except asyncio.CancelledError:
+            client.break_off()
+            raise
+        finally:
+            watcher.cancel()
+
+    async def _body(self, request: ModelRequest, receive: Receive) -> bytes:
+        headers = request.headers
+        limit = self._settings.max_body
+        length = headers.get(b"content-length", b"")
+        if length and b"transfer-encoding" in headers:
+            raise BadRequest("The request has both content-length and transfer-encoding. Send one.")
+        too_large = RequestTooLarge(f"The request's body is larger than {limit} bytes, the most this gateway takes.")
+        if length.isdigit() and int(length) > limit:
+            raise too_large
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.body_timeout):
+                    message = await receive()
+            except TimeoutError:
+                raise RequestTimeout("The request's body did not arrive in time.") from None
+            if message["type"] == "http.disconnect":
+                raise _ClientLeft
+            part = message.get("body", b"")
+            if part:
+                size += len(part)
+                if size > limit:
+                    raise too_large
+                parts.append(part)
+            if not message.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _health(self, path: bytes, client: AsgiClient, request: ModelRequest) -> None:
+        """Liveness touches nothing. Readiness names what is degraded and stays 200: traffic is served all the same."""
+        value: dict[str, Any] = {"status": "alive"}
+        if path == _READY:
+            degraded = self._status()
+            value = {"status": "degraded" if degraded else "ready", "version": __version__, "degraded": degraded}
+        headers = b"content-type: application/json\r\nx-tollway-request-id: " + request.id.encode() + b"\r\n"
+        client.respond(200, headers, msgspec.json.encode(value))
+
+
+class _ClientLeft(Exception):
+    pass
+
+
+async def _watch(receive: Receive, task: asyncio.Task[Any] | None) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            if task is not None:
+                task.cancel()
+            return
+
+
+def _allow(method: bytes, *allowed: bytes) -> None:
+    if method not in allowed:
+        names = b", ".join(allowed).decode()
+        raise MethodNotAllowed(f"This path takes {names}.", headers={"allow": names})
+
+
+def _headers(
+    pairs: list[tuple[bytes, bytes]], limit: int
+) -> tuple[dict[bytes, bytes], bool, GatewayError | None]:
+    headers: dict[bytes, bytes] = {}
+    repeated = False
+    problem: GatewayError | None = None
+    size = 0
+    for name, value in pairs:
+        size += len(name) + len(value) + 4
+        if name in headers:
+            if name in ALL_CREDENTIAL_HEADERS and value != headers[name]:
+                repeated = True
+            elif name in (b"content-length", b"host", b"transfer-encoding"):
+                problem = BadRequest(f"The request repeats its {name.decode()} header.")
+        headers[name] = value
+    if size > limit:
+        problem = HeadersTooLarge(f"The request's headers are larger than {limit} bytes.")
+    return headers, repeated, problem
+
+
+class AsgiClient:
+    """The hallway's ``Client`` over an ASGI ``send``: what is sent waits in a short queue that ``pump`` empties."""
+
+    def __init__(self, send: Send, write_timeout: float) -> None:
+        self.begun = False
+        self.congested = False
+        self.trailers = False
+        self.closing = False
+        self.ended = False
+        self._send = send
+        self._timeout = write_timeout
+        self._queue: list[MutableMapping[str, Any]] = []
+        self._wake: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+
+    def respond(self, status: int, headers: bytes, body: bytes) -> None:
+        self.begun = True
+        lines = headers + b"content-length: %d\r\n" % len(body)
+        self._put({"type": "http.response.start", "status": status, "headers": self._pairs(lines)})
+        self._put({"type": "http.response.body", "body": body, "more_body": False})
+
+    def start(self, status: int, headers: bytes, data: bytes) -> None:
+        self.begun = True
+        self._put({"type": "http.response.start", "status": status, "headers": self._pairs(headers)})
+        if data:
+            self._put({"type": "http.response.body", "body": data, "more_body": True})
+
+    def send(self, data: bytes) -> None:
+        self._put({"type": "http.response.body", "body": data, "more_body": True})
+        self.congested = True
+
+    async def drain(self) -> None:
+        if not self._queue:
+            self.congested = False
+            return
+        self._drained = asyncio.get_running_loop().create_future()
+        await self._drained
+
+    def finish(self, data: bytes, trailers: bytes = b"") -> None:
+        self._put({"type": "http.response.body", "body": data, "more_body": False})
+
+    def break_off(self) -> None:
+        self.ended = True
+        self._queue.clear()
+        self._notify()
+
+    def _pairs(self, lines: bytes) -> list[tuple[bytes, bytes]]:
+        pairs = [(name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n")[:-1])]
+        if self.closing:
+            pairs.append((b"connection", b"close"))
+        return pairs
+
+    def _put(self, message: MutableMapping[str, Any]) -> None:
+        if not self.ended:
+            self._queue.append(message)
+            self._notify()
+
+    def _notify(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def flush(self) -> None:
+        while self._queue:
+            queue, self._queue = self._queue, []
+            for message in queue:
+                await self._send(message)
+        self.congested = False
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    async def pump(self, worker: asyncio.Task[None]) -> None:
+        """Send what the worker produces until it has ended. A client that stops reading cancels it after a while."""
+        loop = asyncio.get_running_loop()
+        worker.add_done_callback(lambda _: self._notify())
+        try:
+            while True:
+                if self._queue:
+                    async with asyncio.timeout(self._timeout):
+                        await self.flush()
+                    continue
+                if worker.done():
+                    break
+                self._wake = loop.create_future()
+                await self._wake
+        except TimeoutError:
+            self.break_off()
+        finally:
+            if not worker.done():
+                worker.cancel()
+            try:
+                await worker
+            except asyncio.CancelledError:
+                pass

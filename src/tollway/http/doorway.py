@@ -1,0 +1,56 @@
+"""What every door does around the hallway: request ids, turning refusals into answers, and the one catch-all."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Awaitable, Callable
+
+from tollway.errors import GatewayError, InternalError
+from tollway.http.errors import refusal
+from tollway.pipeline.client import Client, ModelRequest
+from tollway.pipeline.services import Services
+
+log = logging.getLogger("tollway.http")
+
+Handler = Callable[[ModelRequest, Client, Services], Awaitable[None]]
+
+
+class RequestIds:
+    """Unguessable, unique ids: 96 random bits each, drawn from the system in blocks."""
+
+    __slots__ = ("_at", "_block")
+
+    def __init__(self) -> None:
+        self._block = ""
+        self._at = 0
+
+    def next(self) -> str:
+        at = self._at
+        if at >= len(self._block):
+            self._block = os.urandom(12 * 256).hex()
+            at = 0
+        self._at = at + 24
+        return "req_" + self._block[at : at + 24]
+
+
+async def walk(handler: Handler, request: ModelRequest, client: Client, app: Services) -> None:
+    """Run a request through the hallway. Whatever happens the client gets an answer, or its connection is closed."""
+    try:
+        await handler(request, client, app)
+    except GatewayError as error:
+        refuse(error, request, client, app)
+    except Exception:
+        log.exception("request %s failed inside the gateway", request.id)
+        refuse(InternalError("The gateway failed on this request. Its log has the reason."), request, client, app)
+
+
+def refuse(error: GatewayError, request: ModelRequest, client: Client, app: Services) -> None:
+    app.tally.refuse(error.error_code)
+    if client.begun:
+        client.break_off()
+        return
+    status, headers, body = refusal(error, request.id, budget_status=app.snapshot.settings.budget_status)
+    client.respond(status, headers, body)
+    if app.contents is not None and app.contents.wants(True):
+        app.contents.offer(f"ue_{request.id}_{error.headers.get('x-tollway-attempts', '0')}", request.body, body)

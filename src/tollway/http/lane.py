@@ -1,0 +1,470 @@
+"""The fast lane: model endpoints served straight from the HTTP parser, under uvicorn's server.
+
+It takes plain requests with a content-length. Anything else (another path, chunked or awaited bodies, upgrades)
+hands its connection to uvicorn's own protocol and so to the ASGI door, which walks the same hallway; the connection
+comes back when that request is answered. Deadlines of all connections are looked at by one timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http as http_status
+from typing import Any, cast
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from tollway.config.settings import ServerSettings
+from tollway.errors import BadRequest, GatewayError, HeadersTooLarge, RequestTimeout, RequestTooLarge
+from tollway.http.doorway import Handler, RequestIds, walk
+from tollway.http.endpoints import LANE_LINES, Endpoint
+from tollway.http.errors import refusal
+from tollway.pipeline.authenticate import ALL_CREDENTIAL_HEADERS
+from tollway.pipeline.client import ModelRequest
+from tollway.pipeline.services import Services
+
+SWEEP = 0.5
+WAITING_LIMIT = 64 * 1024
+"""Bytes of further requests kept while one is served; more stops reading from that connection."""
+
+_IDLE, _BODY, _BUSY = range(3)
+_FOREVER = float("inf")
+
+
+def _status_line(status: int) -> bytes:
+    try:
+        phrase = http_status.HTTPStatus(status).phrase
+    except ValueError:
+        phrase = ""
+    return f"HTTP/1.1 {status} {phrase}\r\n".encode()
+
+
+_STATUS = {status: _status_line(status) for status in range(100, 600)}
+
+
+class Lane:
+    """What the connections of one server share."""
+
+    def __init__(self, app: Services, handler: Handler, settings: ServerSettings, ids: RequestIds) -> None:
+        self.app = app
+        self.handler = handler
+        self.settings = settings
+        self.ids = ids
+        self.loop = asyncio.get_running_loop()
+        self.connections: set[LaneConnection] = set()
+        self._common_of: object = None
+        self._common = b""
+        self._timer: asyncio.TimerHandle | None = None
+        self.draining = False
+
+    def protocol(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> asyncio.Protocol:
+        """The factory uvicorn is given as its HTTP protocol."""
+        return LaneConnection(self, config, server_state, app_state)
+
+    def common(self, state: ServerState) -> bytes:
+        """The headers uvicorn puts on every answer (date), as lines; it makes a new list of them once a second."""
+        headers = state.default_headers
+        if headers is not self._common_of:
+            self._common_of = headers
+            self._common = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        return self._common
+
+    def joined(self, connection: LaneConnection) -> None:
+        self.connections.add(connection)
+        if self._timer is None:
+            self._timer = self.loop.call_later(SWEEP, self._sweep)
+
+    def _sweep(self) -> None:
+        now = self.loop.time()
+        for connection in [c for c in self.connections if c.deadline <= now]:
+            connection.expired(now)
+        self._timer = self.loop.call_later(SWEEP, self._sweep) if self.connections else None
+
+    def close(self) -> None:
+        """Cut every connection that is left: the grace of a stop is over."""
+        self.draining = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for connection in list(self.connections):
+            connection.break_off()
+
+
+class LaneConnection(asyncio.Protocol):
+    """One client connection; while a request is served it is the ``Client`` of the hallway."""
+
+    def __init__(self, lane: Lane, config: Config, state: ServerState, app_state: dict[str, Any]) -> None:
+        self.lane = lane
+        self.config = config
+        self.state = state
+        self.app_state = app_state
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.begun = False
+        self.congested = False
+        self.trailers = False
+        self.deadline = _FOREVER
+        self._phase = _IDLE
+        self._buffer = b""
+        self._parts: list[bytes] = []
+        self._missing = 0
+        self._reading = True
+        self._keep_alive = True
+        self._chunked = False
+        self._endpoint: Endpoint | None = None
+        self._headers: dict[bytes, bytes] = {}
+        self._repeated = False
+        self._task: asyncio.Task[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._closing = False
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        if len(self.lane.connections) >= self.lane.settings.max_connections:
+            self.transport.close()
+            return
+        self.state.connections.add(self)  # type: ignore[arg-type]
+        self.lane.joined(self)
+        self.deadline = self.lane.loop.time() + self.lane.settings.keep_alive
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+        self._closing = True
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        task = self._task
+        if task is not None:
+            task.cancel()  # the client is gone: the hallway lets go of the provider at once
+
+    def eof_received(self) -> None:
+        return None
+
+    def _leave(self) -> None:
+        self.state.connections.discard(self)  # type: ignore[arg-type]
+        self.lane.connections.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._phase == _BODY:
+            self._body(data)
+        elif self._phase == _BUSY:
+            self._buffer += data
+            if len(self._buffer) > WAITING_LIMIT and self._reading:
+                self._reading = False
+                self.transport.pause_reading()
+        else:
+            self._buffer = self._buffer + data if self._buffer else data
+            self._head()
+
+    def pause_writing(self) -> None:
+        self.congested = True
+
+    def resume_writing(self) -> None:
+        self.congested = False
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    def shutdown(self) -> None:
+        """uvicorn asks for a graceful end: finish the running request, then close."""
+        self._keep_alive = False
+        if self._phase != _BUSY:
+            self.transport.close()
+
+    # Reading a request.
+
+    def _head(self) -> None:
+        buffer = self._buffer
+        settings = self.lane.settings
+        end = buffer.find(b"\r\n\r\n")
+        if end < 0:
+            if buffer[:2] == b"\r\n":  # RFC 9112 section 2.2: an empty line before a request is ignored
+                self._buffer = buffer.lstrip(b"\r\n")
+                if self._buffer:
+                    self._head()
+                return
+            if len(buffer) > settings.max_header:
+                self._reject(HeadersTooLarge(f"The request's headers are larger than {settings.max_header} bytes."))
+            elif self._endpoint is not _WAITING:
+                self._endpoint = _WAITING
+                self.deadline = self.lane.loop.time() + settings.header_timeout
+            return
+        if buffer[:2] == b"\r\n":
+            self._buffer = buffer.lstrip(b"\r\n")
+            self._head()
+            return
+        self._endpoint = None
+        line = buffer[: buffer.find(b"\r\n")]
+        endpoint = LANE_LINES.get(line[:-9]) if line.endswith(b" HTTP/1.1") else None
+        if endpoint is None:
+            self._hand_over()
+            return
+        end += 4
+        if end > settings.max_header:
+            self._reject(HeadersTooLarge(f"The request's headers are larger than {settings.max_header} bytes."))
+            return
+        self._headers = headers = {}
+        self._repeated = False
+        parser = httptools.HttpRequestParser(self)
+        try:
+            parser.feed_data(buffer[:end])
+        except httptools.HttpParserUpgrade:
+            self._hand_over()
+            return
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            self._reject(cause if isinstance(cause, GatewayError) else BadRequest("The request is not valid HTTP."))
+            return
+        length = headers.get(b"content-length")
+        if b"transfer-encoding" in headers:
+            if length is not None:
+                self._reject(BadRequest("The request has both content-length and transfer-encoding. Send one."))
+            else:
+                self._hand_over()
+            return
+        if b"expect" in headers or b"upgrade" in headers:
+            self._hand_over()
+            return
+        size = 0
+        if length is not None:
+            if not length.isdigit() or len(length) > 15:
+                self._reject(BadRequest("The request's content-length is not a number."))
+                return
+            size = int(length)
+        if size > settings.max_body:
+            self._reject(_too_large(settings.max_body))
+            return
+        connection = headers.get(b"connection")
+        if connection is not None and b"close" in connection.lower():
+            self._keep_alive = False
+        self._endpoint = endpoint
+        got = len(buffer) - end
+        if got == size:
+            self._buffer = b""
+            self._serve(endpoint, buffer[end:])
+        elif got > size:
+            self._buffer = buffer[end + size :]
+            self._serve(endpoint, buffer[end : end + size])
+        else:
+            self._buffer = b""
+            self._phase = _BODY
+            self._parts = [buffer[end:]]
+            self._missing = size - got
+            self.deadline = self.lane.loop.time() + settings.body_timeout
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        headers = self._headers
+        if name in headers:
+            if name in (b"content-length", b"host", b"transfer-encoding"):
+                raise BadRequest(f"The request repeats its {name.decode()} header.")
+            if name in ALL_CREDENTIAL_HEADERS and value != headers[name]:
+                self._repeated = True
+            elif name in (b"connection", b"te"):
+                value = headers[name] + b", " + value
+        headers[name] = value
+
+    def _body(self, data: bytes) -> None:
+        missing = self._missing
+        if len(data) < missing:
+            self._parts.append(data)
+            self._missing = missing - len(data)
+            self.deadline = self.lane.loop.time() + self.lane.settings.body_timeout
+            return
+        if len(data) > missing:
+            self._buffer = data[missing:]
+            data = data[:missing]
+        self._parts.append(data)
+        body = b"".join(self._parts)
+        self._parts = []
+        endpoint = self._endpoint
+        if endpoint is not None:
+            self._serve(endpoint, body)
+
+    def _serve(self, endpoint: Endpoint, body: bytes) -> None:
+        lane = self.lane
+        headers = self._headers
+        self._phase = _BUSY
+        self.deadline = _FOREVER
+        self.begun = False
+        self.trailers = b"te" in headers and b"trailers" in headers[b"te"].lower()
+        request = ModelRequest(
+            endpoint=endpoint.name,
+            headers=headers,
+            body=body,
+            id=lane.ids.next(),
+            started=lane.loop.time(),
+            repeated=self._repeated,
+        )
+        self._task = lane.loop.create_task(self._run(request))
+
+    async def _run(self, request: ModelRequest) -> None:
+        lane = self.lane
+        try:
+            await walk(lane.handler, request, self, lane.app)
+        finally:
+            self._task = None
+            if not self._closing:
+                self._next()
+
+    def _next(self) -> None:
+        """The request is answered: close, or go on with what has been sent meanwhile."""
+        self._phase = _IDLE
+        self.state.total_requests += 1
+        if not self._keep_alive:
+            self._shut()
+            return
+        self._endpoint = None
+        now = self.lane.loop.time()
+        settings = self.lane.settings
+        # With bytes still unsent the client must read on; without, it may stay silent as long as keep-alive allows.
+        self.deadline = now + (settings.write_timeout if self.congested else settings.keep_alive)
+        if not self._reading:
+            self._reading = True
+            self.transport.resume_reading()
+        if self._buffer:
+            self.lane.loop.call_soon(self._again)
+
+    def _again(self) -> None:
+        if self._phase == _IDLE and self._buffer and not self._closing:
+            self._head()
+
+    def _shut(self) -> None:
+        self._closing = True
+        self.deadline = self.lane.loop.time() + self.lane.settings.write_timeout
+        self.transport.close()
+
+    def expired(self, now: float) -> None:
+        """A deadline has passed: of a head, a body, an idle connection, or of a client that does not read."""
+        if self._closing or self.congested:
+            self.break_off()
+        elif self._phase == _BODY:
+            self._reject(RequestTimeout("The request's body did not arrive in time."))
+        elif self._phase == _IDLE and self._buffer:
+            self._reject(RequestTimeout("The request's headers did not arrive in time."))
+        elif self._phase == _IDLE:
+            self._shut()
+
+    def _reject(self, error: GatewayError) -> None:
+        """Refuse before the hallway: what follows on this connection cannot be trusted to be a request."""
+        self.begun = False
+        self._keep_alive = False
+        self.lane.app.tally.refuse(error.error_code)
+        status, headers, body = refusal(error, self.lane.ids.next())
+        self.respond(status, headers, body)
+        self._buffer = b""
+        self._phase = _BUSY  # whatever still arrives is not read as a request
+        self._shut()
+
+    def _hand_over(self) -> None:
+        """Give the connection, with all it has sent, to uvicorn's own protocol."""
+        data, self._buffer = self._buffer, b""
+        self._leave()
+        self.deadline = _FOREVER
+        other = Visitor(self)
+        self.transport.set_protocol(other)
+        other.connection_made(self.transport)
+        other.data_received(data)
+
+    def take_back(self) -> None:
+        """The ASGI door has answered and nothing more has been sent: the lane reads on."""
+        self.transport.set_protocol(self)
+        self.state.connections.add(self)  # type: ignore[arg-type]
+        self.lane.joined(self)
+        self._phase = _IDLE
+        self._endpoint = None
+        self.deadline = self.lane.loop.time() + self.lane.settings.keep_alive
+
+    # The hallway's Client.
+
+    def respond(self, status: int, headers: bytes, body: bytes) -> None:
+        self.begun = True
+        closing = b"" if self._keep_alive else b"connection: close\r\n"
+        self.transport.write(
+            b"%b%b%b%bcontent-length: %d\r\n\r\n%b"
+            % (_STATUS[status], self.lane.common(self.state), headers, closing, len(body), body)
+        )
+
+    def start(self, status: int, headers: bytes, data: bytes) -> None:
+        self.begun = True
+        closing = b"" if self._keep_alive else b"connection: close\r\n"
+        first = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+        self.transport.write(
+            b"%b%b%b%btransfer-encoding: chunked\r\n\r\n%b"
+            % (_STATUS[status], self.lane.common(self.state), headers, closing, first)
+        )
+
+    def send(self, data: bytes) -> None:
+        self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    async def drain(self) -> None:
+        if not self.congested:
+            return
+        drained = self._drained = self.lane.loop.create_future()
+        try:
+            async with asyncio.timeout(self.lane.settings.write_timeout):
+                await drained
+        except TimeoutError:
+            self.break_off()  # connection_lost cancels the task; wait for that instead of writing on
+            await asyncio.sleep(1)
+        finally:
+            self._drained = None
+
+    def finish(self, data: bytes, trailers: bytes = b"") -> None:
+        last = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+        self.transport.write(b"%b0\r\n%b\r\n" % (last, trailers))
+
+    def break_off(self) -> None:
+        self._keep_alive = False
+        self._closing = True
+        self.transport.abort()
+
+
+_WAITING = Endpoint("waiting")
+"""Marks a connection whose head has begun to arrive."""
+
+
+def _too_large(limit: int) -> RequestTooLarge:
+    return RequestTooLarge(f"The request's body is larger than {limit} bytes, the most this gateway takes.")
+
+
+class Visitor(HttpToolsProtocol):
+    """uvicorn's protocol for a connection the lane handed over; gives it back between two requests."""
+
+    def __init__(self, origin: LaneConnection) -> None:
+        super().__init__(origin.config, origin.state, origin.app_state, origin.lane.loop)
+        self._origin = origin
+        self._message_open = False
+
+    def on_message_begin(self) -> None:
+        self._message_open = True
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        self._message_open = False
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._message_open or self.pipeline or self.transport.is_closing() or self.cycle is None:
+            return
+        if not self.cycle.response_complete:
+            return
+        self._unset_keepalive_if_required()
+        self.connections.discard(self)
+        self._origin.take_back()
+
+    def send_400_response(self, msg: str) -> None:
+        error = BadRequest("The request is not valid HTTP.")
+        status, headers, body = refusal(error, self._origin.lane.ids.next())
+        self.transport.write(
+            b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % (_STATUS[status], headers, len(body), body)
+        )
+        self.transport.close()

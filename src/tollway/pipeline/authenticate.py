@@ -1,0 +1,75 @@
+"""First stage: whose request is this? One credential, looked up by its digest in memory. Never waits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from urllib.parse import parse_qsl
+
+from tollway.errors import AmbiguousCredentials, InvalidKey, KeyBlocked, KeyExpired, StoreUnavailable
+from tollway.pipeline.client import ModelRequest
+from tollway.pipeline.snapshot import Grant, Snapshot
+
+CREDENTIAL_HEADERS = (
+    b"x-api-key",
+    b"api-key",
+    b"x-goog-api-key",
+    b"x-litellm-api-key",
+    b"x-portkey-api-key",
+)
+ALL_CREDENTIAL_HEADERS = frozenset((b"authorization", *CREDENTIAL_HEADERS))
+
+
+def credential(headers: Mapping[bytes, bytes], query: bytes = b"") -> bytes | None:
+    """The one credential a request carries; None without. Raises AmbiguousCredentials for two different ones."""
+    found: bytes | None = None
+    value = headers.get(b"authorization")
+    if value is not None:
+        if value[:7].lower() != b"bearer ":
+            raise InvalidKey("The Authorization header must be 'Bearer' followed by a key.")
+        found = value[7:].strip()
+    for name in CREDENTIAL_HEADERS:
+        if name in headers:
+            value = headers[name].strip()
+            if value[:7].lower() == b"bearer ":
+                value = value[7:].strip()
+            if found is not None and found != value:
+                raise AmbiguousCredentials("The request carries two different credentials. Send one.")
+            found = value
+    if b"key=" in query:
+        for name_text, text in parse_qsl(query.decode("latin-1")):
+            if name_text == "key":
+                value = text.encode("latin-1", "replace")
+                if found is not None and found != value:
+                    raise AmbiguousCredentials("The request carries two different credentials. Send one.")
+                found = value
+    return found
+
+
+def authenticate(request: ModelRequest, snapshot: Snapshot, now: float) -> Grant:
+    """The grant a request runs under. ``now`` is Unix time.
+
+    Raises InvalidKey, StoreUnavailable (keys not read yet), KeyExpired, KeyBlocked or AmbiguousCredentials; never tells an unknown key from a revoked one.
+    """
+    if request.repeated:
+        raise AmbiguousCredentials("The request carries a credential header twice. Send it once.")
+    token = credential(request.headers, request.query)
+    if token is None:
+        if not snapshot.settings.require_key:
+            return snapshot.anonymous
+        raise InvalidKey("No key was given. Send 'Authorization: Bearer sk-tw-…'.")
+    grant = snapshot.grant(sha256(token).digest())
+    if grant is None:
+        if not snapshot.settings.require_key:
+            return snapshot.anonymous
+        if not snapshot.complete:
+            raise StoreUnavailable(
+                "The key cannot be checked: the database with the keys has not been reached yet. Retry in a moment.",
+                headers={"retry-after": "1"},
+            )
+        raise InvalidKey("The key is not known here. Check it, or ask an administrator for a new one.")
+    if grant.blocked:
+        raise KeyBlocked("The key is blocked. Ask an administrator to unblock it.")
+    if grant.expires_at is not None and now >= grant.expires_at:
+        raise KeyExpired("The key has expired. Ask an administrator for a new one.")
+    return grant

@@ -1,0 +1,227 @@
+"""Fourth stage: get an answer begun. Tries targets in the route's order and each as often as its retry rule allows,
+and returns after the first event of a stream or the last byte of a whole answer: until then nothing has been said to
+the client, so any failure may still become another try. It reads how errors ask to be met, never who sent them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tollway.errors import (
+    BadRequest,
+    GatewayError,
+    NoHealthyDeployment,
+    UpstreamError,
+    UpstreamMalformed,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from tollway.model.clocks import Clocks
+from tollway.model.deployment import Retry
+from tollway.pipeline import meter
+from tollway.pipeline.record import Attempt
+from tollway.pipeline.reserve import input_tokens
+from tollway.pipeline.resolve import Call, upstream_body
+from tollway.pipeline.services import Services
+from tollway.pipeline.snapshot import Target
+from tollway.providers.upstream import Answer
+from tollway.routing import STRATEGIES
+from tollway.wire.formats import openai_stream
+
+MAX_ATTEMPTS = 10
+"""Tries of one request over all its targets, whatever the configuration adds up to."""
+
+MAX_WHOLE = 64 * 1024 * 1024
+MAX_ERROR = 1024 * 1024
+
+_EVENTS = b"text/event-stream"
+
+
+class Reply:
+    """An answer begun. ``body`` is whole unless ``stream``; then ``first`` is what has been read of it so far."""
+
+    __slots__ = ("answer", "attempt", "body", "naming", "stream")
+
+    def __init__(self, answer: Answer, attempt: Attempt, naming: bytes, body: bytes, stream: bool) -> None:
+        self.answer = answer
+        self.attempt = attempt
+        self.naming = naming
+        self.body = body
+        self.stream = stream
+
+
+async def dispatch(call: Call, app: Services) -> Reply:
+    """Raises the last target's UpstreamError, BadRequest when no target serves the endpoint, StoreUnavailable."""
+    route = call.route
+    targets = route.targets
+    if len(targets) == 1:
+        order = [0]
+    else:
+        order = STRATEGIES[route.route.strategy]([t.deployment.weight for t in targets], app.jitter)
+    retry = route.route.retry
+    number = 0
+    failure: GatewayError | None = None
+    for index in order:
+        target = targets[index]
+        if not target.provider.offers(call.endpoint):
+            failure = failure or BadRequest(
+                f"Provider {target.provider.name} of model {route.name!r} does not serve {call.endpoint}.", param="model"
+            )
+            continue
+        body = upstream_body(call, target)
+        clocks = target.deployment.clocks
+        for turn in range(retry.attempts):
+            number += 1
+            if number > 1:
+                clocks = _remaining(target.deployment.clocks, call, app)
+            attempt = app.journal.begin(call, target, number)
+            try:
+                return await _attempt(call, attempt, body, clocks, route.naming[index], app)
+            except UpstreamError as error:
+                failure = error
+                wait = _wait(error, retry, turn, app) if number < MAX_ATTEMPTS else None
+                if wait is None:
+                    break
+                await asyncio.sleep(wait)
+        if number >= MAX_ATTEMPTS or not (isinstance(failure, UpstreamError) and failure.fallback):
+            if isinstance(failure, UpstreamError):
+                break
+    if failure is None:
+        raise NoHealthyDeployment(f"No deployment of model {route.name!r} can serve this request.")
+    failure.headers.setdefault("x-tollway-attempts", str(number))
+    raise failure
+
+
+async def _attempt(
+    call: Call, attempt: Attempt, body: bytes, clocks: Clocks, naming: bytes, app: Services
+) -> Reply:
+    """One try. Whatever happens, the attempt is either returned open or has its event written."""
+    target = attempt.target
+    answer: Answer | None = None
+    accept = _EVENTS if call.stream else b"application/json"
+    upstream_request = target.provider.request(call.endpoint, body, accept=accept, clocks=clocks)
+    try:
+        attempt.sent_at = app.clock()
+        answer = await app.upstream.send(upstream_request)
+        if answer.status >= 400 or answer.status < 200 or 300 <= answer.status < 400:
+            text = await answer.body(MAX_ERROR)
+            raise target.provider.error(answer.status, answer.headers, text)
+        if answer.sse:
+            first = await _first_event(answer, attempt, app)
+            return Reply(answer, attempt, naming, first, True)
+        whole = await answer.body(MAX_WHOLE)
+        _check_json(target, answer, whole)
+        return Reply(answer, attempt, naming, whole, False)
+    except UpstreamError as error:
+        if answer is not None:
+            answer.abort()
+        nothing = meter.nothing(target)
+        if answer is not None and isinstance(error, UpstreamMalformed | UpstreamTimeout) and answer.status < 300:
+            # It had begun to answer: what it read is billed, so it is counted, and marked as our count.
+            nothing = meter.estimated(target, input_tokens(call.request.body), 0)
+        attempt.finish("error", error.http_status, nothing, streamed=call.stream, error=error.message)
+        raise
+    except asyncio.CancelledError:
+        if answer is not None:
+            answer.abort()
+        # The client left. The provider has the request and may bill what it read.
+        counted = meter.estimated(target, input_tokens(call.request.body), 0)
+        attempt.finish("cancelled", 499, counted, streamed=call.stream, error="the client left before the answer began")
+        raise
+    except BaseException:
+        if answer is not None:
+            answer.abort()
+        attempt.finish("error", 500, meter.nothing(target), error="internal error")
+        raise
+
+
+async def _first_event(answer: Answer, attempt: Attempt, app: Services) -> bytes:
+    """Read until an event with data is whole, so that an error in its place is still an ordinary error."""
+    read = b""
+    while True:
+        data = await answer.read()
+        if not data:
+            raise UpstreamMalformed(
+                f"provider {answer.request.provider} ended its stream before the first event",
+                provider=answer.request.provider,
+                retryable=True,
+            )
+        read = read + data if read else data
+        if openai_stream.has_event(read) and _ends_event(read):
+            break
+        if len(read) > MAX_ERROR:
+            break
+    now = app.clock()
+    attempt.first_token_at = now
+    answer.progressed(now)
+    if b'"error"' in read:
+        error = openai_stream.first_error(read)
+        if error is not None:
+            raise attempt.target.provider.error(_status_within(error), answer.headers, error)
+    return read
+
+
+def _ends_event(read: bytes) -> bool:
+    """Whether a blank line follows the first data line (CRLF streams included)."""
+    at = read.find(b"data")
+    return read.find(b"\n\n", at) >= 0 or read.find(b"\n\r\n", at) >= 0 or read.find(b"\r\r", at) >= 0
+
+
+class _ErrorCode(Struct):
+    code: int | str | None = None
+    status: int | str | None = None
+
+
+class _ErrorObject(Struct):
+    error: _ErrorCode
+
+
+_decode_error_code = msgspec.json.Decoder(_ErrorObject).decode
+
+
+def _status_within(error: bytes) -> int:
+    """The status an error event carries as its code, else 502."""
+    try:
+        found = _decode_error_code(error).error
+    except (msgspec.DecodeError, RecursionError):
+        return 502
+    for value in (found.code, found.status):
+        if isinstance(value, int) and 400 <= value <= 599:
+            return value
+    return 502
+
+
+def _check_json(target: Target, answer: Answer, whole: bytes) -> None:
+    """A whole answer must at least look like the JSON it stands for: a proxy's HTML page with status 200 does not."""
+    if whole[:1] not in (b"{", b"[") and whole.lstrip()[:1] not in (b"{", b"["):
+        raise UpstreamMalformed(
+            f"provider {target.provider.name} answered with something that is not JSON", provider=target.provider.name
+        )
+
+
+def _remaining(clocks: Clocks, call: Call, app: Services) -> Clocks:
+    """The total clock runs over all tries of a request: give this one what is left of it."""
+    left = clocks.total - (app.clock() - call.request.started)
+    return replace(clocks, total=max(left, 0.001))
+
+
+def _wait(error: UpstreamError, retry: Retry, turn: int, app: Services) -> float | None:
+    """Seconds until the same target is tried again; None: not again."""
+    if turn + 1 >= retry.attempts or not error.retryable or not _covers(retry, error):
+        return None
+    backoff = 0.25 * 2.0**turn * (0.75 + 0.5 * app.jitter())
+    wait = backoff if error.retry_after is None else max(error.retry_after, 0.0)
+    return wait if wait <= retry.max_wait else None
+
+
+def _covers(retry: Retry, error: UpstreamError) -> bool:
+    if isinstance(error, UpstreamTimeout):
+        return ("connect" if error.clock == "connect" else "timeout") in retry.on
+    if isinstance(error, UpstreamUnreachable):
+        return "connect" in retry.on
+    status = error.http_status
+    return str(status) in retry.on or f"{status // 100}xx" in retry.on

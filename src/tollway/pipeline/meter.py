@@ -1,0 +1,71 @@
+"""What an attempt consumed and what that costs: the provider's own usage where it reported any, else our count, marked."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Raw, Struct
+
+from tollway.model.event import NO_RAW_USAGE
+from tollway.model.money import Money, to_usd
+from tollway.model.usage import NOTHING, Usage
+from tollway.pipeline.snapshot import Target
+from tollway.pricing.cost import cost
+from tollway.wire.formats.openai_usage import read_usage
+
+
+class Metered(Struct, frozen=True, kw_only=True):
+    """``priced`` false: no price is known for what was used, and ``cost`` is 0 because it is unknown."""
+
+    usage: Usage
+    cost: Money
+    priced: bool
+    estimated: bool
+    raw: Raw = NO_RAW_USAGE
+
+
+class _Tier(Struct):
+    service_tier: str | None = None
+
+
+_decode_tier = msgspec.json.Decoder(_Tier).decode
+
+
+def service_tier(body: bytes) -> str | None:
+    """The service tier an answer says it was served in; it decides which rates apply."""
+    if b'"service_tier"' not in body:
+        return None
+    try:
+        return _decode_tier(body).service_tier
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def metered(target: Target, raw: Raw | None, tier: str | None = None) -> Metered | None:
+    """From a provider's usage object; None when it reported none we can read."""
+    usage = read_usage(raw) if raw is not None else None
+    if usage is None or raw is None:
+        return None
+    return _priced(target, usage, estimated=False, raw=raw, tier=tier)
+
+
+def estimated(target: Target, input_tokens: int, output_tokens: int) -> Metered:
+    """Our own count, where the provider reported nothing."""
+    return _priced(target, Usage(input=input_tokens, output=output_tokens), estimated=True)
+
+
+def nothing(target: Target) -> Metered:
+    """An attempt that consumed nothing."""
+    return Metered(usage=NOTHING, cost=0, priced=target.deployment.price is not None, estimated=False)
+
+
+def usd(metered: Metered) -> str | None:
+    """The cost as a decimal string; None when unpriced."""
+    return to_usd(metered.cost) if metered.priced else None
+
+
+def _priced(
+    target: Target, usage: Usage, *, estimated: bool, raw: Raw = NO_RAW_USAGE, tier: str | None = None
+) -> Metered:
+    price = target.deployment.price
+    amount = cost(price, usage, tier) if price is not None else None
+    return Metered(usage=usage, cost=amount or 0, priced=amount is not None, estimated=estimated, raw=raw)

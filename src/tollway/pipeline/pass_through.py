@@ -1,0 +1,183 @@
+"""The hallway's side door: a client's own request to a provider's own API. Authenticated, allowed by the key's list,
+held and recorded like any other; the bytes are not looked at beyond the model asked for and the usage answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from msgspec import Raw
+
+from tollway.errors import ModelNotAllowed, NotFound, UnpricedModel, UpstreamError
+from tollway.model.deployment import Deployment, Route
+from tollway.pipeline import meter
+from tollway.pipeline.authenticate import authenticate
+from tollway.pipeline.client import Client, ModelRequest
+from tollway.pipeline.meter import Metered
+from tollway.pipeline.record import Attempt
+from tollway.pipeline.reserve import amounts, input_tokens
+from tollway.pipeline.resolve import Call
+from tollway.pipeline.services import Services
+from tollway.pipeline.snapshot import Grant, ServedRoute, Snapshot, Target
+from tollway.providers.provider import Provider
+from tollway.providers.upstream import Answer
+from tollway.shared.interface import Hold
+from tollway.wire import body as json_body
+from tollway.wire.formats.openai_stream import StreamTap
+from tollway.wire.formats.openai_usage import read_answer
+from tollway.wire.sse import EventTooLarge
+
+_KEPT_OUT = frozenset(
+    (
+        b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-connection", b"te", b"trailer",
+        b"transfer-encoding", b"upgrade", b"content-length", b"content-encoding", b"date", b"server", b"set-cookie",
+        b"alt-svc", b"strict-transport-security",
+    )
+)  # fmt: skip
+_FREE_METHODS = frozenset((b"GET", b"HEAD", b"DELETE", b"OPTIONS"))
+MAX_WHOLE = 8 * 1024 * 1024
+"""JSON answers up to this size are read whole for their usage; larger ones pass as they come, unmetered and unpriced."""
+
+
+async def pass_through(request: ModelRequest, client: Client, app: Services) -> None:
+    """``request.path`` is ``/{provider}/…``. Raises GatewayError until the first byte of an answer has been sent."""
+    snapshot = app.snapshot
+    grant = authenticate(request, snapshot, app.wall_clock())
+    name, _, rest = request.path.lstrip(b"/").partition(b"/")
+    provider = snapshot.providers.get(name.decode("latin-1"))
+    if provider is None:
+        raise NotFound(f"No path {request.path[:200].decode('latin-1')!r} here, and no provider of that name.")
+    call = _call(request, grant, provider, snapshot)
+    if call.route.route.unpriced == "refuse" and call.route.route.targets[0].price is None and _billable(request):
+        raise UnpricedModel(
+            "Unpriced requests are refused here, and the price of this one is not known.", param="model"
+        )
+    upstream_request = provider.passthrough(
+        request.method,
+        b"/" + rest,
+        request.query,
+        request.header_list,
+        request.body,
+        clocks=provider.settings.clocks,
+    )
+    hold = await app.counters.reserve(grant.claims, amounts(call)) if grant.claims else None
+    try:
+        attempt = app.journal.begin(call, call.route.targets[0], 1)
+        answer: Answer | None = None
+        try:
+            answer = await app.upstream.send(upstream_request)
+            await _relay(call, attempt, answer, hold, client, app)
+        except UpstreamError as error:
+            if answer is not None:
+                answer.abort()
+            attempt.finish("error", error.http_status, meter.nothing(attempt.target), error=error.message)
+            if client.begun:
+                client.break_off()
+                return
+            raise
+        except asyncio.CancelledError:
+            if answer is not None:
+                answer.abort()
+            counted = meter.estimated(attempt.target, input_tokens(request.body), 0)
+            attempt.finish("cancelled", 499, counted, error="the client left")
+            raise
+        except BaseException:
+            if answer is not None:
+                answer.abort()
+            attempt.finish("error", 500, meter.nothing(attempt.target), error="internal error")
+            raise
+    finally:
+        if hold is not None:
+            hold.settle(nano_usd=call.spent, tokens=call.tokens)
+
+
+def _billable(request: ModelRequest) -> bool:
+    return request.method not in _FREE_METHODS
+
+
+def _call(request: ModelRequest, grant: Grant, provider: Provider, snapshot: Snapshot) -> Call:
+    """What is asked for, as far as it shows: a JSON body's model is held to the key's list; without one the key must
+    be allowed everything of the provider."""
+    fields: json_body.Fields = {}
+    model: str | None = None
+    if request.body and b"json" in request.headers.get(b"content-type", b"").lower():
+        fields = json_body.parse(request.body)
+        json_body.refuse_duplicate(request.body, "model")
+        model = json_body.text(fields, "model")
+    if model:
+        route = grant.route(f"{provider.name}/{model}", snapshot)
+    elif grant.allows(f"{provider.name}/*"):
+        deployment = Deployment(id=provider.name, provider=provider.name, upstream_model="")
+        unpriced = provider.settings.unpriced or snapshot.settings.unpriced
+        free = Route(name="", targets=(deployment,), unpriced=unpriced)
+        route = ServedRoute(free, (Target(deployment, provider, None),))
+    else:
+        raise ModelNotAllowed(
+            f"This key may use single models only; a request that names none needs {provider.name}/* on its list."
+        )
+    stream = bool(fields) and bytes(fields.get("stream", Raw(b"false"))) == b"true"
+    return Call(request, fields, grant, route, stream, True, None, 1)
+
+
+async def _relay(
+    call: Call, attempt: Attempt, answer: Answer, hold: Hold | None, client: Client, app: Services
+) -> None:
+    headers = b"".join(
+        name + b": " + value + b"\r\n" for name, value in answer.headers.items() if name not in _KEPT_OUT
+    )
+    headers += b"x-tollway-request-id: " + call.request.id.encode() + b"\r\n" + call.route.naming[0]
+    content_type = answer.headers.get(b"content-type", b"").lower()
+    length = answer.headers.get(b"content-length", b"")
+    outcome = answer.status if answer.status >= 400 else 0
+
+    def finish(found: Metered, *, streamed: bool) -> None:
+        attempt.finish(
+            "error" if outcome else "ok",
+            answer.status,
+            found,
+            streamed=streamed,
+            overhead=attempt.sent_at - call.request.started,
+            error=f"the provider answered with status {outcome}" if outcome else None,
+        )
+        if hold is not None:
+            hold.settle(nano_usd=call.spent, tokens=call.tokens)
+
+    whole = not answer.sse and (b"json" in content_type or answer.complete)
+    if whole and (not length.isdigit() or int(length) <= MAX_WHOLE):
+        body = await answer.body(64 * 1024 * 1024)
+        raw = read_answer(body) if not outcome else None
+        found = meter.metered(attempt.target, raw, meter.service_tier(body))
+        if found is None:
+            found = meter.nothing(attempt.target) if outcome else _unmetered(call, attempt)
+        finish(found, streamed=False)
+        cost = meter.usd(found)
+        headers += b"x-tollway-cost-usd: " + (cost.encode() if cost is not None else b"unpriced") + b"\r\n"
+        client.respond(answer.status, headers, body)
+        return
+    tap = StreamTap(hide_usage=False) if answer.sse else None
+    client.start(answer.status, headers, b"")
+    while data := await answer.read():
+        if attempt.first_token_at == 0:
+            attempt.first_token_at = app.clock()
+        answer.progressed(app.clock())
+        if tap is not None:
+            try:
+                tap.feed(data)
+            except EventTooLarge:
+                tap = None
+        client.send(data)
+        if client.congested:
+            await client.drain()
+    found = meter.metered(attempt.target, tap.usage) if tap is not None and tap.usage is not None else None
+    finish(found or _unmetered(call, attempt), streamed=True)
+    client.finish(b"")
+
+
+def _unmetered(call: Call, attempt: Attempt) -> Metered:
+    """No usage was answered: nothing to pay for reading and deleting, otherwise a price we do not know."""
+    found = meter.nothing(attempt.target)
+    if not _billable(call.request):
+        return meter.Metered(usage=found.usage, cost=0, priced=True, estimated=False)
+    return meter.Metered(usage=found.usage, cost=0, priced=False, estimated=False)
+
+

@@ -1,0 +1,181 @@
+"""Fifth stage: hand the answer on, byte for byte, and write down what it took before its last byte leaves.
+
+After the first byte there is no second try: a provider that breaks off ends the client's stream with an error event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from msgspec import Raw
+
+from tollway.errors import UpstreamError, UpstreamMalformed
+from tollway.pipeline import meter
+from tollway.pipeline.client import Client
+from tollway.pipeline.dispatch import Reply
+from tollway.pipeline.meter import Metered
+from tollway.pipeline.reserve import input_tokens
+from tollway.pipeline.resolve import Call
+from tollway.pipeline.services import Services
+from tollway.shared.interface import Hold
+from tollway.wire.formats.openai_errors import error_event
+from tollway.wire.formats.openai_stream import DONE, StreamTap
+from tollway.wire.formats.openai_usage import read_answer
+from tollway.wire.sse import EventTooLarge
+
+_STREAM_HEAD = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+_COST_TRAILER = b"trailer: x-tollway-cost-usd\r\n"
+
+
+async def relay(call: Call, reply: Reply, hold: Hold | None, client: Client, app: Services) -> None:
+    if reply.stream:
+        await _relay_stream(call, reply, hold, client, app)
+    else:
+        _relay_whole(call, reply, hold, client, app)
+
+
+def _relay_whole(call: Call, reply: Reply, hold: Hold | None, client: Client, app: Services) -> None:
+    attempt = reply.attempt
+    body = reply.body
+    answered = app.clock()
+    raw = read_answer(body)
+    tier = meter.service_tier(body) if raw is not None else None
+    found = meter.metered(attempt.target, raw, tier)
+    if found is None:
+        found = meter.estimated(attempt.target, input_tokens(call.request.body), _written(call, body))
+    # Ours is the time before the request went out and after the answer was in; hand-over to the socket is not seen.
+    overhead = (attempt.sent_at - call.request.started) + (app.clock() - answered)
+    attempt.finish("ok", reply.answer.status, found, overhead=overhead)
+    if hold is not None:
+        hold.settle(nano_usd=call.spent, tokens=call.tokens)
+    attempt.target.learn(found.usage.output)
+    content_type = reply.answer.headers.get(b"content-type", b"application/json")
+    client.respond(
+        reply.answer.status,
+        b"content-type: " + content_type + b"\r\n" + head(call, reply, hold, overhead, found),
+        body,
+    )
+    if app.contents is not None and app.contents.wants(False):
+        app.contents.offer(attempt.event_id, call.request.body, body)
+
+
+def head(call: Call, reply: Reply, hold: Hold | None, overhead: float, found: Metered | None) -> bytes:
+    """The gateway's own response headers, as whole lines."""
+    lines = b"%bx-tollway-request-id: %b\r\nx-tollway-attempts: %d\r\nx-tollway-cache: off\r\nx-tollway-overhead-ms: %.2f\r\n" % (
+        reply.naming,
+        call.request.id.encode(),
+        reply.attempt.number,
+        overhead * 1000,
+    )
+    if found is not None:
+        cost = meter.usd(found)
+        lines += b"x-tollway-cost-usd: " + (cost.encode() if cost is not None else b"unpriced") + b"\r\n"
+    if hold is not None:
+        for name, value in hold.ratelimit_headers():
+            lines += name + b": " + value + b"\r\n"
+    return lines
+
+
+def _written(call: Call, body: bytes) -> int:
+    """Output tokens by size, for an answer without usage."""
+    return 0 if call.endpoint == "embeddings" else max(len(body) - 300, 4) // 4
+
+
+async def _relay_stream(call: Call, reply: Reply, hold: Hold | None, client: Client, app: Services) -> None:
+    attempt = reply.attempt
+    answer = reply.answer
+    target = attempt.target
+    tier: str | None = None
+
+    def cost_of(raw: Raw) -> str | None:
+        found = meter.metered(target, raw, tier)
+        return meter.usd(found) if found is not None else None
+
+    injected = not call.asked_usage and target.provider.stream_usage == "ask"
+    tap = StreamTap(hide_usage=injected, cost_of=cost_of if call.asked_usage else None)
+    overhead = attempt.sent_at - call.request.started
+
+    def settle(outcome: str, status: int, error: str | None = None) -> Metered:
+        found = meter.metered(target, tap.usage, tier) if tap.usage is not None else None
+        if found is None:
+            found = meter.estimated(target, input_tokens(call.request.body), tap.estimated_output())
+        attempt.finish(
+            "ok" if outcome == "ok" else "cancelled" if outcome == "cancelled" else "error",
+            status,
+            found,
+            streamed=True,
+            overhead=overhead,
+            error=error,
+        )
+        if hold is not None:
+            hold.settle(nano_usd=call.spent, tokens=call.tokens)
+        return found
+
+    kept = bytearray()
+    room = app.contents.limit if app.contents is not None and app.contents.wants(False) else 0
+    try:
+        data = reply.body
+        tier = _stream_tier(data)
+        out = tap.feed(data)
+        lines = _STREAM_HEAD + head(call, reply, hold, overhead, None)
+        if client.trailers:
+            lines += _COST_TRAILER
+        if tap.done:
+            client.start(answer.status, lines, b"")
+        else:
+            client.start(answer.status, lines, out)
+            out = b""
+            clock = app.clock
+            while True:
+                data = await answer.read()
+                if not data:
+                    out = tap.finish()
+                    break
+                out = tap.feed(data)
+                if len(kept) < room:
+                    kept += out
+                if tap.done:
+                    break
+                if out:
+                    answer.progressed(clock())
+                    client.send(out)
+                    out = b""
+                    if client.congested:
+                        await client.drain()
+    except (UpstreamError, EventTooLarge) as error:
+        if isinstance(error, EventTooLarge):
+            answer.abort()
+            error = UpstreamMalformed(
+                f"provider {target.provider.name} sent an event that is too large", provider=target.provider.name
+            )
+        settle("error", error.http_status, error.message)
+        client.finish(error_event(error) + DONE)
+        return
+    except asyncio.CancelledError:
+        answer.abort()
+        settle("cancelled", 499, "the client left in the middle of the stream")
+        raise
+    except BaseException:
+        answer.abort()
+        settle("error", 500, "internal error")
+        raise
+    answer.let_go(app.clock())
+    found = settle("error" if tap.failure else "ok", 502 if tap.failure else answer.status, tap.failure)
+    if not tap.failure:
+        target.learn(found.usage.output)
+    trailers = b""
+    if client.trailers:
+        cost = meter.usd(found)
+        trailers = b"x-tollway-cost-usd: " + (cost.encode() if cost is not None else b"unpriced") + b"\r\n"
+    client.finish(out, trailers)
+    if room and app.contents is not None:
+        app.contents.offer(attempt.event_id, call.request.body, reply.body + kept)
+
+
+def _stream_tier(first: bytes) -> str | None:
+    """The service tier a stream names in its first event."""
+    if b'"service_tier"' not in first:
+        return None
+    at = first.find(b"{")
+    end = first.find(b"\n", at)
+    return meter.service_tier(first[at : end if end > 0 else None])

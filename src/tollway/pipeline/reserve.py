@@ -1,0 +1,105 @@
+"""Third stage: hold the money and tokens a request is expected to take, on every ceiling of its key at once.
+
+An ordinary hold is the input, by its size, and as much output as this target usually writes, never more than
+``max_tokens``. A strict budget holds the worst case: every byte of input a token, all the output that can be asked for.
+"""
+
+from __future__ import annotations
+
+import math
+
+from tollway.model.money import PER_MILLION, Money
+from tollway.model.price import Price, Rates
+from tollway.model.usage import Usage
+from tollway.pipeline.resolve import Call
+from tollway.pipeline.snapshot import Target
+from tollway.pricing.cost import cost
+from tollway.shared.interface import Amounts
+
+ATTACHMENT_TOKENS = 1_000
+WORST_ATTACHMENT_TOKENS = 20_000
+WORST_OUTPUT = 131_072
+"""Assumed where neither the request nor the price book bounds the output."""
+
+_ENVELOPE = 64
+_MARKS = (b'"image_url"', b'"input_audio"', b'"file"')
+
+
+def input_tokens(body: bytes) -> int:
+    """An estimate from size: four bytes a token, inline attachments by the piece instead of by their base64."""
+    size = len(body)
+    if b";base64," in body or b'"input_audio"' in body:
+        attachments, inline = _attachments(body)
+        return max((size - inline - _ENVELOPE) // 4, 1) + attachments * ATTACHMENT_TOKENS
+    return max((size - _ENVELOPE) // 4, 1)
+
+
+def amounts(call: Call) -> Amounts:
+    target = call.route.targets[0]
+    body = call.request.body
+    tokens_in = input_tokens(body)
+    tokens_out = 0
+    if call.endpoint != "embeddings":
+        tokens_out = math.ceil(target.typical_output) * call.choices
+        if call.max_tokens is not None:
+            tokens_out = min(tokens_out, call.max_tokens * call.choices)
+    nano_usd = worst = 0
+    if call.grant.priced:
+        nano_usd = max(_cost(each, tokens_in, tokens_out) for each in call.route.targets)
+        if call.grant.strict:
+            worst = max(_worst(each, call, body) for each in call.route.targets)
+    return Amounts(tokens=tokens_in + tokens_out, input_tokens=tokens_in, nano_usd=nano_usd, worst_nano_usd=worst)
+
+
+def _cost(target: Target, tokens_in: int, tokens_out: int) -> Money:
+    price = target.deployment.price
+    if price is None:
+        return 0
+    if price.tiers:
+        return cost(price, Usage(input=tokens_in, output=tokens_out)) or 0
+    rates = price.rates
+    return -(-(tokens_in * (rates.input or 0) + tokens_out * (rates.output or 0)) // PER_MILLION)
+
+
+def _worst(target: Target, call: Call, body: bytes) -> Money:
+    price = target.deployment.price
+    if price is None:
+        return 0
+    attachments, inline = _attachments(body)
+    attachments = max(attachments, sum(body.count(mark) for mark in _MARKS))
+    tokens_in = len(body) - inline + attachments * WORST_ATTACHMENT_TOKENS
+    tokens_out = 0
+    if call.endpoint != "embeddings":
+        tokens_out = (call.max_tokens if call.max_tokens is not None else target.max_output or WORST_OUTPUT) * call.choices
+    return max(
+        -(-(tokens_in * dearest_in + tokens_out * dearest_out) // PER_MILLION) for dearest_in, dearest_out in _dearest(price)
+    )
+
+
+def _dearest(price: Price) -> list[tuple[int, int]]:
+    """For each set of rates that may apply, the dearest rate an input and an output token can meet."""
+    sets: list[Rates] = [price.rates, *(tier.rates for tier in price.tiers), *price.variants.values()]
+    sets += [tier.rates for tiers in price.variant_tiers.values() for tier in tiers]
+    return [
+        (
+            max(r.input or 0, r.cache_read or 0, r.cache_write_5m or 0, r.cache_write_1h or 0, r.audio_input or 0),
+            max(r.output or 0, r.reasoning or 0, r.audio_output or 0),
+        )
+        for r in sets
+    ]
+
+
+def _attachments(body: bytes) -> tuple[int, int]:
+    """How many inline attachments, and how many bytes of base64 they are."""
+    count = inline = 0
+    for mark, skip in ((b";base64,", 8), (b'"data":"', 8), (b'"data": "', 9)):
+        at = body.find(mark)
+        while at >= 0:
+            end = body.find(b'"', at + skip)
+            if end < 0:
+                break
+            if end - at > 256:
+                count += 1
+                inline += end - at - skip
+            at = body.find(mark, end)
+    return count, inline

@@ -1,0 +1,33 @@
+"""The story of a request. Each line is a stage in a file of its own, in walking order."""
+
+from __future__ import annotations
+
+from tollway.pipeline.authenticate import authenticate
+from tollway.pipeline.client import Client, ModelRequest
+from tollway.pipeline.dispatch import dispatch
+from tollway.pipeline.relay import relay
+from tollway.pipeline.reserve import amounts
+from tollway.pipeline.resolve import resolve
+from tollway.pipeline.services import Services
+
+
+async def serve(request: ModelRequest, client: Client, app: Services) -> None:
+    """Serve one model request to its last byte. Raises GatewayError when nothing has been said to the client yet.
+
+    Every attempt writes its event before the answer ends (``dispatch`` and ``relay``); the hold is let go here on
+    every way out, cancellation included.
+    """
+    snapshot = app.snapshot
+    grant = authenticate(request, snapshot, app.wall_clock())
+    call = resolve(request, grant, snapshot)
+    if not grant.claims:
+        reply = await dispatch(call, app)
+        await relay(call, reply, None, client, app)
+        return
+    hold = await app.counters.reserve(grant.claims, amounts(call))
+    try:
+        reply = await dispatch(call, app)
+        await relay(call, reply, hold, client, app)
+    finally:
+        # Does nothing once settled. Failed and cancelled attempts cost what their events say.
+        hold.settle(nano_usd=call.spent, tokens=call.tokens)

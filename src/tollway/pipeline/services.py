@@ -1,0 +1,49 @@
+"""What the stages need, built by the roof (``app.py``) and handed along. No module reaches for any of it otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tollway.pipeline.record import Journal
+from tollway.pipeline.snapshot import Snapshot
+from tollway.providers.upstream import Upstream
+from tollway.shared.interface import Counters
+
+
+class Contents(Protocol):
+    """Keeps request and answer texts where the configuration asks for it. Dropped, and counted, under pressure."""
+
+    limit: int
+    """Bytes kept of each side."""
+
+    def wants(self, failed: bool) -> bool: ...
+
+    def offer(self, event_id: str, request: bytes, answer: bytes) -> None: ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of this process, for status pages: requests by how they ended."""
+
+    requests: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+
+    def refuse(self, code: str) -> None:
+        self.refused[code] = self.refused.get(code, 0) + 1
+
+
+@dataclass(slots=True)
+class Services:
+    """``snapshot`` is the one thing that is swapped while the process runs."""
+
+    snapshot: Snapshot
+    counters: Counters
+    upstream: Upstream
+    journal: Journal
+    contents: Contents | None
+    clock: Callable[[], float]
+    wall_clock: Callable[[], float]
+    jitter: Callable[[], float]
+    tally: Tally = field(default_factory=Tally)

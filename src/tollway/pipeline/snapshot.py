@@ -1,0 +1,243 @@
+"""The configuration being served, as one immutable value: keys by digest, routes by name, providers, prices.
+
+A change builds a new one and swaps a reference; a request keeps the one it began with. The memos inside only
+remember what the same values would give again.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from hashlib import sha256
+
+import msgspec
+from msgspec import Raw
+
+from tollway.config.settings import ModelSettings, Settings
+from tollway.errors import ModelNotAllowed, ModelNotFound
+from tollway.model.deployment import Deployment, Route
+from tollway.model.key import ADMIN, ANONYMOUS, Principal, VirtualKey
+from tollway.model.price import Price, Rates
+from tollway.pricing.book import PriceBook
+from tollway.providers.provider import Provider
+from tollway.shared.interface import Claim
+
+MEMO = 4096
+"""Names remembered for each kind of memo; past that it starts again (names come from clients)."""
+
+_FIRST_GUESS = 160.0
+"""Output tokens expected of a target that has not answered yet."""
+
+
+class Target:
+    """A deployment made ready to serve: its provider, the bytes that change in a body, the headers that name it."""
+
+    __slots__ = ("deployment", "max_output", "model_raw", "provider", "typical_output")
+
+    def __init__(self, deployment: Deployment, provider: Provider, max_output: int | None) -> None:
+        self.deployment = deployment
+        self.provider = provider
+        self.model_raw = Raw(msgspec.json.encode(deployment.upstream_model))
+        self.max_output = max_output
+        self.typical_output = _FIRST_GUESS
+
+    def learn(self, output: int) -> None:
+        """Follow how long answers are, so that holds fit: a moving average."""
+        self.typical_output += 0.1 * (output - self.typical_output)
+
+
+class ServedRoute:
+    """A route with its targets in the order of the configuration; ``naming`` is the header block that names each."""
+
+    __slots__ = ("name", "naming", "route", "targets")
+
+    def __init__(self, route: Route, targets: tuple[Target, ...]) -> None:
+        self.route = route
+        self.name = route.name
+        self.targets = targets
+        self.naming = tuple(
+            _header(b"x-tollway-model", route.name)
+            + _header(b"x-tollway-provider", target.provider.name)
+            + _header(b"x-tollway-deployment", target.deployment.id)
+            for target in targets
+        )
+
+
+def _header(name: bytes, value: str) -> bytes:
+    clean = value if value.isascii() and value.isprintable() else re.sub(r"[^ -~]", "?", value)
+    return name + b": " + clean.encode() + b"\r\n"
+
+
+class Grant:
+    """A principal with what it may do: the claims a request of its reserves, and the models it may name."""
+
+    __slots__ = ("_patterns", "_routes", "blocked", "claims", "expires_at", "key", "priced", "principal", "strict")
+
+    def __init__(self, principal: Principal, claims: tuple[Claim, ...]) -> None:
+        self.principal = principal
+        key = self.key = principal.key
+        self.claims = claims
+        self.priced = any(claim.unit == "nano_usd" for claim in claims)
+        self.strict = any(claim.strict for claim in claims)
+        self.expires_at = key.expires_at if key else None
+        self.blocked = bool(key and key.blocked)
+        self._routes: dict[str, ServedRoute] = {}
+        self._patterns = None if not key or not key.models else [_pattern(name) for name in key.models]
+
+    def allows(self, model: str) -> bool:
+        return self._patterns is None or any(pattern.fullmatch(model) for pattern in self._patterns)
+
+    @property
+    def unrestricted(self) -> bool:
+        return self._patterns is None
+
+    def route(self, model: str, snapshot: Snapshot) -> ServedRoute:
+        """The route behind a name this principal may use. Raises ModelNotAllowed or ModelNotFound."""
+        found = self._routes.get(model)
+        if found is not None:
+            return found
+        if not self.allows(model):
+            raise ModelNotAllowed(
+                f"Key {self.key.name if self.key else ''} may not use model {model[:200]!r}. "
+                "GET /v1/models lists what it may use.",
+                param="model",
+            )
+        found = snapshot.route(model, self)
+        if len(self._routes) >= MEMO:
+            self._routes.clear()
+        self._routes[model] = found
+        return found
+
+
+def _pattern(name: str) -> re.Pattern[str]:
+    return re.compile(".*".join(re.escape(part) for part in name.split("*")), re.DOTALL)
+
+
+class Snapshot:
+    """See the module. ``keys`` and ``routes`` serve the admin actions; ``started`` is Unix seconds.
+
+    ``complete`` false: the database could not be read yet, so an unknown key may well exist.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        keys: Iterable[VirtualKey],
+        providers: Mapping[str, Provider],
+        prices: PriceBook,
+        claims_of: Callable[[VirtualKey], tuple[Claim, ...]],
+        generation: int,
+        started: int,
+        complete: bool = True,
+    ) -> None:
+        self.settings = settings
+        self.complete = complete
+        self.started = started
+        self.generation = generation
+        self.providers = dict(providers)
+        self.prices = prices
+        self._keys = tuple(keys)
+        self._grants: dict[bytes, Grant] = {}
+        for key in self._keys:
+            if key.revoked_at is None:
+                self._grants[bytes.fromhex(key.hash)] = Grant(Principal(kind="key", key=key), claims_of(key))
+        self.admin = Grant(ADMIN, ())
+        self.anonymous = Grant(ANONYMOUS, ())
+        if settings.admin_key is not None:
+            self._grants[sha256(settings.admin_key.reveal().encode()).digest()] = self.admin
+        self._named = {model.name: self._build(model) for model in settings.models}
+        self._direct: dict[str, ServedRoute] = {}
+
+    def admit_admin(self, digest: bytes) -> None:
+        """Let the generated admin key in, of which only the digest is kept. Called while the snapshot is built."""
+        self._grants.setdefault(digest, self.admin)
+
+    def grant(self, digest: bytes) -> Grant | None:
+        """By SHA-256 of the credential, so the time a look-up takes tells nothing of a key."""
+        return self._grants.get(digest)
+
+    def keys(self) -> Iterable[VirtualKey]:
+        return self._keys
+
+    def routes(self) -> Iterable[Route]:
+        return [served.route for served in self._named.values()]
+
+    def named(self) -> Mapping[str, ServedRoute]:
+        return self._named
+
+    def route(self, model: str, grant: Grant) -> ServedRoute:
+        named = self._named.get(model)
+        if named is not None:
+            return named
+        direct = self._direct.get(model)
+        if direct is not None:
+            return direct
+        provider_name, slash, upstream_model = model.partition("/")
+        provider = self.providers.get(provider_name) if slash else None
+        if provider is None or not upstream_model or len(model) > 500 or not upstream_model.isprintable():
+            raise self._unknown(model, grant)
+        deployment = Deployment(
+            id=model,
+            provider=provider_name,
+            upstream_model=upstream_model,
+            price=self.price(provider, upstream_model),
+            clocks=provider.settings.clocks,
+        )
+        target = Target(deployment, provider, self.max_output(provider, upstream_model))
+        unpriced = provider.settings.unpriced or self.settings.unpriced
+        direct = ServedRoute(Route(name=model, targets=(deployment,), unpriced=unpriced), (target,))
+        if len(self._direct) >= MEMO:
+            self._direct.clear()
+        self._direct[model] = direct
+        return direct
+
+    def price(self, provider: Provider, model: str) -> Price | None:
+        return self.prices.price(provider.entry.price_sheet, model)
+
+    def max_output(self, provider: Provider, model: str) -> int | None:
+        facts = self.prices.model(provider.entry.price_sheet, model)
+        return facts.max_output_tokens if facts else None
+
+    def _build(self, model: ModelSettings) -> ServedRoute:
+        targets = []
+        for settings in model.targets:
+            provider_name, _, upstream_model = settings.model.partition("/")
+            provider = self.providers[provider_name]
+            price = self._own_price(settings.rates) if settings.rates else self.price(provider, upstream_model)
+            deployment = Deployment(
+                id=settings.id or settings.model,
+                provider=provider_name,
+                upstream_model=upstream_model,
+                price=price,
+                weight=settings.weight,
+                clocks=settings.clocks or provider.settings.clocks,
+            )
+            targets.append(Target(deployment, provider, self.max_output(provider, upstream_model)))
+        unpriced = model.unpriced or self.settings.unpriced
+        route = Route(
+            name=model.name,
+            strategy=model.strategy,
+            targets=tuple(target.deployment for target in targets),
+            retry=model.retry,
+            unpriced=unpriced,
+        )
+        return ServedRoute(route, tuple(targets))
+
+    def _own_price(self, rates: Rates) -> Price:
+        digest = sha256(msgspec.json.encode(rates)).hexdigest()[:8]
+        return Price(rates=rates, source="configuration", version=f"configuration.{digest}")
+
+    def _unknown(self, model: str, grant: Grant) -> ModelNotFound:
+        visible = [name for name in self._named if grant.allows(name)]
+        shown = model[:200]
+        close = difflib.get_close_matches(shown, visible, n=1)
+        provider_name, slash, _ = model.partition("/")
+        if close:
+            hint = f" Did you mean {close[0]!r}?"
+        elif slash and provider_name not in self.providers:
+            hint = f" No provider {provider_name[:100]!r} is configured."
+        else:
+            hint = " Name a configured model, or one as provider/model; GET /v1/models lists them."
+        return ModelNotFound(f"Model {shown!r} does not exist here.{hint}", param="model")

@@ -1,0 +1,806 @@
+"""The only socket towards providers: a lean HTTP/1.1 client on httptools, pooled by origin, cancelled at once.
+
+One ``Answer`` is one exchange. It bounds every wait by a named clock (model/clocks.py), holds back a provider that
+is faster than our client, and closes its connection the moment it is aborted. It follows no redirect and knows no
+provider: what a status means is the caller's to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections import deque
+from collections.abc import Mapping
+from typing import cast
+
+import httptools
+
+from tollway.errors import UpstreamError, UpstreamMalformed, UpstreamTimeout, UpstreamUnreachable
+from tollway.providers.addresses import Addresses
+from tollway.providers.request import Origin, UpstreamRequest
+from tollway.providers.proxies import Proxies, Proxy, parse_proxy
+from tollway.providers.tls import Contexts, ResumingContext
+from tollway.wire.compression import DecompressionError, Decompressor, decompressor
+
+log = logging.getLogger("tollway.upstream")
+
+SWEEP = 0.05
+"""How often clocks are looked at, seconds: a clock fires at most this late. One timer serves all exchanges."""
+
+HIGH_WATER = 256 * 1024
+MAX_HEADERS = 64 * 1024
+MAX_INTERIM = 16
+MAX_IDLE = 45.0
+MAX_AGE = 600.0
+STALE_WITHIN = 2.0
+"""A reused connection that closes unanswered this soon was stale when we wrote to it; later, the provider may have
+begun to work on the request, and a second try could be billed twice."""
+
+ATTEMPT_DELAY = 0.25
+"""Head start of one address before the next is tried beside it (RFC 8305 section 5)."""
+
+
+class _StaleConnection(Exception):
+    """A pooled connection had been closed by the other side before a byte was answered."""
+
+
+class Answer:
+    """A provider's answer as it arrives: ``status`` and ``headers`` (lower-case names) first, then the body."""
+
+    __slots__ = (
+        "_buffered",
+        "_chunks",
+        "_connection",
+        "_decoder",
+        "_paused",
+        "_waiter",
+        "_want",
+        "complete",
+        "deadline",
+        "error",
+        "first_byte_at",
+        "headers",
+        "phase",
+        "request",
+        "sent_at",
+        "sse",
+        "status",
+        "total_deadline",
+        "upstream",
+    )
+
+    def __init__(self, request: UpstreamRequest, connection: Connection, upstream: Upstream, now: float) -> None:
+        self.request = request
+        self.upstream = upstream
+        self._connection: Connection | None = connection
+        self.status = 0
+        self.headers: dict[bytes, bytes] = {}
+        self.complete = False
+        self.error: UpstreamError | _StaleConnection | None = None
+        self.sse = False
+        self._chunks: list[bytes] = []
+        self._buffered = 0
+        self._decoder: Decompressor | None = None
+        self._paused = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._want = 0  # how many buffered bytes wake the reader: 0 the head, 1 any, more a whole body
+        self.sent_at = now
+        self.first_byte_at = 0.0
+        clocks = request.clocks
+        self.phase = "first_byte"
+        self.deadline = now + clocks.first_byte
+        self.total_deadline = now + clocks.total
+
+    async def head(self) -> None:
+        """Wait for status and headers."""
+        while not self.status:
+            if self.error is not None:
+                raise self.error
+            await self._wait(0)
+        if self.error is not None and not self._chunks:
+            raise self.error
+
+    async def read(self) -> bytes:
+        """Everything that has arrived, waiting for at least one byte; empty at the end of the body."""
+        while not self._chunks:
+            if self.error is not None:
+                raise self.error
+            if self.complete:
+                return b""
+            await self._wait(1)
+        return self._take()
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body, at most ``limit`` bytes; more is an UpstreamMalformed."""
+        while not self.complete:
+            if self.error is not None:
+                raise self.error
+            if self._buffered > limit:
+                self.abort()
+                raise UpstreamMalformed(
+                    f"provider {self.request.provider} answered with more than {limit} bytes",
+                    provider=self.request.provider,
+                )
+            await self._wait(limit + 1)
+        return self._take()
+
+    def progressed(self, now: float) -> None:
+        """Say that a real event came (comments and pings are none): it restarts the idle clock of a stream."""
+        if self.phase != "paused":
+            self.phase = "idle"
+            self.deadline = now + self.request.clocks.idle
+
+    def abort(self) -> None:
+        """End the exchange now. The connection closes unless the answer had been read from it completely."""
+        connection = self._connection
+        if connection is not None:
+            self._connection = None
+            connection.answer = None
+            self.upstream.ended(self)
+            connection.close()
+
+    def let_go(self, now: float) -> None:
+        """Nothing more is wanted of this answer. If its end comes within a second the connection can be used again."""
+        if self._connection is not None:
+            self.phase = "idle"
+            self.deadline = self.total_deadline = now + 1.0
+
+    def _take(self) -> bytes:
+        chunks = self._chunks
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self._buffered = 0
+        if self._paused and self._connection is not None:
+            self._paused = False
+            self.phase = "idle"
+            self.deadline = self.upstream.loop.time() + self.request.clocks.idle
+            self._connection.transport.resume_reading()
+        return data
+
+    async def _wait(self, want: int) -> None:
+        self._want = want
+        if self._paused and want > self._buffered and self._connection is not None:
+            self._paused = False
+            self._connection.transport.resume_reading()
+        waiter = self._waiter = self.upstream.loop.create_future()
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+
+    # What the connection tells.
+
+    def arrived(self, data: bytes) -> None:
+        if self._decoder is not None:
+            data = self._decoder.feed(data)
+            if not data:
+                return
+        self._chunks.append(data)
+        self._buffered += len(data)
+
+    def settle_clock(self, connection: Connection, now: float) -> None:
+        """After a read: choose the clock that runs next, wake the reader, hold back a provider that is too fast."""
+        if not self.complete:
+            if self._buffered > HIGH_WATER and self._want <= 1:
+                if not self._paused:
+                    self._paused = True
+                    self.phase = "paused"  # the client is slow, not the provider: only the total clock runs
+                    self.deadline = self.total_deadline
+                    connection.transport.pause_reading()
+            elif self.sse:
+                if self.phase == "first_byte":
+                    self.phase = "first_token"
+                    self.deadline = self.sent_at + self.request.clocks.first_token
+            elif self._buffered:
+                self.phase = "idle"
+                self.deadline = now + self.request.clocks.idle
+            elif self.status and self.phase == "first_byte":
+                self.phase = "first_token"
+                self.deadline = self.sent_at + self.request.clocks.first_token
+        waiter = self._waiter
+        if waiter is not None and not waiter.done() and (self.complete or self._satisfied()):
+            waiter.set_result(None)
+
+    def _satisfied(self) -> bool:
+        if self.error is not None:
+            return True
+        return self.status > 0 if self._want == 0 else self._buffered >= self._want
+
+    def fail(self, error: UpstreamError | _StaleConnection) -> None:
+        if self.complete or self.error is not None:
+            return
+        self.error = error
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def expired(self, now: float) -> str | None:
+        """The name of the clock that has run out, if one has."""
+        if now >= self.total_deadline:
+            return "total"
+        if now >= self.deadline:
+            return self.phase
+        return None
+
+
+class Connection(asyncio.Protocol):
+    """One socket to one origin: serves one exchange at a time and goes back to its pool between them."""
+
+    __slots__ = (
+        "_bodiless",
+        "_dirty",
+        "_head_bytes",
+        "_interim",
+        "_name",
+        "_parser",
+        "_until_eof",
+        "answer",
+        "born",
+        "counted",
+        "dead",
+        "idle_since",
+        "parked",
+        "pool",
+        "proxy_head",
+        "proxy_prefix",
+        "received",
+        "reused",
+        "secure",
+        "transport",
+    )
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.answer: Answer | None = None
+        self.born = self.idle_since = pool.upstream.loop.time()
+        self.reused = False
+        self.received = False
+        self.parked = False
+        self.secure = pool.origin.scheme == "https"
+        self.proxy_prefix = b""
+        self.proxy_head = b""
+        self._parser = httptools.HttpResponseParser(self)
+        self._until_eof = False
+        self._interim = 0
+        self._bodiless = False
+        self._dirty = False
+        self._head_bytes = 0
+        self.counted = False
+        self.dead = False
+
+    def begin(self, request: UpstreamRequest) -> Answer:
+        """Write the request and return its Answer."""
+        now = self.pool.upstream.loop.time()
+        answer = Answer(request, self, self.pool.upstream, now)
+        self.answer = answer
+        self.received = False
+        self._until_eof = False
+        self._interim = 0
+        self._head_bytes = 0
+        method = request.method
+        self._bodiless = method == b"HEAD"
+        body = request.body
+        if body or method in (b"POST", b"PUT", b"PATCH"):
+            length = b"content-length: %d\r\n\r\n" % len(body)
+        else:
+            length = b"\r\n"
+        if self.proxy_prefix:
+            head = b"".join(
+                (method, b" ", self.proxy_prefix, request.target, b" HTTP/1.1\r\n", request.headers, self.proxy_head, length)
+            )
+        else:
+            head = b"".join((method, b" ", request.target, b" HTTP/1.1\r\n", request.headers, length))
+        if len(body) < 65536:
+            self.transport.write(head + body)
+        else:
+            self.transport.write(head)
+            self.transport.write(body)
+        self.pool.upstream.began(answer)
+        return answer
+
+    def close(self) -> None:
+        self.parked = False
+        self.transport.abort()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        answer = self.answer
+        if answer is None:  # nobody asked: never hand such a connection to the next request
+            self.close()
+            return
+        now = self.pool.upstream.loop.time()
+        if not self.received:
+            self.received = True
+            answer.first_byte_at = now
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._dirty = True
+            if not answer.complete:
+                cause = error.__context__  # what a callback of ours raised, httptools wraps it
+                reason = f"a body we cannot decode: {cause}" if isinstance(cause, DecompressionError) else "malformed HTTP"
+                self._fail(UpstreamMalformed, f"provider {answer.request.provider} answered with {reason}")
+                return
+        answer.settle_clock(self, now)
+        if answer.complete:
+            self._finished()
+
+    def eof_received(self) -> None:
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.dead = True
+        self.pool.lost(self)
+        answer = self.answer
+        if answer is None:
+            return
+        self.answer = None
+        answer._connection = None
+        self.pool.upstream.ended(answer)
+        provider = answer.request.provider
+        if self._until_eof and answer.status and exc is None:
+            try:
+                self.on_message_complete(answer)
+            except DecompressionError as error:
+                answer.fail(UpstreamMalformed(f"provider {provider} sent a broken body: {error}", provider=provider))
+                return
+            answer.settle_clock(self, 0.0)
+        elif not self.received:
+            soon = self.pool.upstream.loop.time() - answer.sent_at < STALE_WITHIN
+            if self.reused and soon:
+                answer.fail(_StaleConnection())
+            else:
+                message = f"provider {provider} closed the connection without an answer"
+                answer.fail(UpstreamUnreachable(message, provider=provider, retryable=True))
+        else:
+            message = f"provider {provider} closed the connection in the middle of its answer"
+            answer.fail(UpstreamMalformed(message, provider=provider, retryable=True))
+
+    # httptools
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        answer = self.answer
+        if answer is None:
+            return
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > MAX_HEADERS:
+            raise httptools.HttpParserError("headers too large")
+        name = name.lower()
+        if name in answer.headers:
+            if name in (b"content-length", b"transfer-encoding"):
+                raise httptools.HttpParserError("framing header repeated")
+            value = answer.headers[name] + b", " + value
+        answer.headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        answer = self.answer
+        if answer is None:
+            return
+        status = self._parser.get_status_code()
+        headers = answer.headers
+        if status < 200:
+            self._interim += 1
+            if status == 101 or self._interim > MAX_INTERIM:
+                raise httptools.HttpParserError("unexpected interim answer")
+            headers.clear()
+            return
+        answer.status = status
+        self._until_eof = (
+            b"content-length" not in headers
+            and b"chunked" not in headers.get(b"transfer-encoding", b"").lower()
+            and status not in (204, 304)
+            and not self._bodiless
+        )
+        encoding = headers.get(b"content-encoding")
+        if encoding is not None and not self._bodiless:
+            answer._decoder = decompressor(encoding)
+        answer.sse = headers.get(b"content-type", b"").lower().startswith(b"text/event-stream")
+        if self._bodiless:
+            self.on_message_complete(answer)
+
+    def on_body(self, data: bytes) -> None:
+        answer = self.answer
+        if answer is not None and not self._bodiless:
+            answer.arrived(data)
+
+    def on_message_complete(self, answer: Answer | None = None) -> None:
+        answer = answer or self.answer
+        if answer is None or answer.status == 0:  # the end of an interim answer
+            return
+        if answer._decoder is not None and not answer.complete:
+            tail = answer._decoder.finish()
+            if tail:
+                answer._chunks.append(tail)
+                answer._buffered += len(tail)
+        answer.complete = True
+
+    def on_message_begin(self) -> None:
+        answer = self.answer
+        if answer is not None and answer.complete:  # a second answer to one request
+            raise httptools.HttpParserError("more than one answer")
+
+    def _finished(self) -> None:
+        answer = self.answer
+        if answer is None:
+            return
+        self.answer = None
+        answer._connection = None
+        upstream = self.pool.upstream
+        upstream.ended(answer)
+        try:
+            keep = (
+                not self._until_eof
+                and not self._dirty
+                and not self._bodiless
+                and self._parser.should_keep_alive()
+                and not self.transport.is_closing()
+            )
+        except httptools.HttpParserError:
+            keep = False
+        if self.secure and not self.reused:
+            self.pool.remember_session(self)
+        if answer._paused:
+            self.transport.resume_reading()
+        if keep:
+            self.pool.park(self)
+        else:
+            self.close()
+
+    def _fail(self, kind: type[UpstreamError], message: str) -> None:
+        answer = self.answer
+        if answer is None:
+            return
+        self.answer = None
+        answer._connection = None
+        self.pool.upstream.ended(answer)
+        answer.fail(kind(message, provider=answer.request.provider, retryable=not answer._chunks))
+        self.close()
+
+
+class Pool:
+    """The connections to one origin, at most ``limit``: newest idle one first, waiters served in order."""
+
+    __slots__ = ("_idle", "_waiters", "limit", "origin", "size", "upstream")
+
+    def __init__(self, upstream: Upstream, origin: Origin, limit: int) -> None:
+        self.upstream = upstream
+        self.origin = origin
+        self.limit = limit
+        self.size = 0
+        self._idle: list[Connection] = []
+        self._waiters: deque[asyncio.Future[Connection | None]] = deque()
+
+    def take(self) -> Connection | None:
+        """An idle connection that is fit for use, if there is one."""
+        now = self.upstream.loop.time()
+        while self._idle:
+            connection = self._idle.pop()
+            connection.parked = False
+            if (
+                now - connection.idle_since < MAX_IDLE
+                and now - connection.born < MAX_AGE
+                and not connection.transport.is_closing()
+            ):
+                connection.reused = True
+                return connection
+            connection.close()
+        return None
+
+    async def open(self, provider: str, clock: float, *, fresh: bool) -> Connection:
+        """A connection, new or handed on by an exchange that ended, within ``clock`` seconds."""
+        try:
+            async with asyncio.timeout(clock):
+                while self.size >= self.limit:
+                    connection = await self._queue(provider)
+                    if connection is not None:
+                        if not fresh:
+                            connection.reused = True
+                            return connection
+                        connection.close()
+                    elif self.size < self.limit:
+                        break
+                self.size += 1
+                try:
+                    connection = await self.upstream.connect(self, provider)
+                    if connection.dead:
+                        raise UpstreamUnreachable(
+                            f"provider {provider} closed the connection at once", provider=provider, retryable=True
+                        )
+                except BaseException:
+                    self.size -= 1
+                    self._wake_one(None)
+                    raise
+                connection.counted = True
+                return connection
+        except TimeoutError:
+            raise UpstreamTimeout(
+                f"provider {provider} could not be connected to within {clock:g} s (clock: connect)",
+                provider=provider,
+                clock="connect",
+                retryable=True,
+            ) from None
+
+    async def _queue(self, provider: str) -> Connection | None:
+        if len(self._waiters) >= self.limit * 10:
+            raise UpstreamUnreachable(
+                f"too many requests wait for a connection to provider {provider}", provider=provider
+            )
+        waiter: asyncio.Future[Connection | None] = self.upstream.loop.create_future()
+        self._waiters.append(waiter)
+        try:
+            return await waiter
+        except BaseException:
+            if waiter.done() and not waiter.cancelled():
+                connection = waiter.result()
+                if connection is not None:  # handed to us as we left: hand it on
+                    self.park(connection)
+                else:
+                    self._wake_one(None)
+            else:
+                self._waiters.remove(waiter)
+            raise
+
+    def _wake_one(self, connection: Connection | None) -> bool:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return True
+        return False
+
+    def park(self, connection: Connection) -> None:
+        if self._waiters and self._wake_one(connection):
+            return
+        connection.idle_since = self.upstream.loop.time()
+        connection.parked = True
+        self._idle.append(connection)
+
+    def lost(self, connection: Connection) -> None:
+        if connection.parked:
+            connection.parked = False
+            self._idle.remove(connection)
+        if connection.counted:
+            connection.counted = False
+            self.size -= 1
+            self._wake_one(None)
+
+    def remember_session(self, connection: Connection) -> None:
+        tls = connection.transport.get_extra_info("ssl_object")
+        if tls is not None:
+            self.upstream.contexts.get(self.origin.ca_file).remember(tls)
+
+    def sweep(self, now: float) -> None:
+        """Close what has idled too long; oldest first, since the list is a stack."""
+        while self._idle and now - self._idle[0].idle_since > MAX_IDLE:
+            connection = self._idle.pop(0)
+            connection.parked = False
+            connection.close()
+
+    def close(self) -> None:
+        while self._idle:
+            connection = self._idle.pop()
+            connection.parked = False
+            connection.close()
+
+
+class Upstream:
+    """All pools, one sweeper, one DNS cache, the TLS contexts. Made inside a running loop; ``close`` ends it."""
+
+    def __init__(self, environ: Mapping[str, str], *, default_limit: int = 1000) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.contexts = Contexts()
+        self._default_limit = default_limit
+        self._proxies = Proxies(environ)
+        self._addresses = Addresses()
+        self._pools: dict[Origin, Pool] = {}
+        self._active: set[Answer] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._next_idle_sweep = 0.0
+
+    async def send(self, request: UpstreamRequest) -> Answer:
+        """Send a request and wait for status and headers. Raises UpstreamError; the caller must read or abort."""
+        pool = self._pools.get(request.origin)
+        if pool is None:
+            pool = self._pools[request.origin] = Pool(self, request.origin, self._default_limit)
+        connection = pool.take() if not pool._waiters else None
+        if connection is None:
+            connection = await pool.open(request.provider, request.clocks.connect, fresh=False)
+        answer = connection.begin(request)
+        try:
+            await answer.head()
+        except _StaleConnection:
+            connection = await pool.open(request.provider, request.clocks.connect, fresh=True)
+            answer = connection.begin(request)
+            try:
+                await answer.head()
+            except BaseException:
+                answer.abort()
+                raise
+        except BaseException:
+            answer.abort()
+            raise
+        return answer
+
+    def limit(self, origin: Origin, connections: int) -> None:
+        """At most so many connections to an origin at the same time."""
+        pool = self._pools.get(origin)
+        if pool is None:
+            self._pools[origin] = Pool(self, origin, connections)
+        else:
+            pool.limit = connections
+
+    def active(self) -> int:
+        """Exchanges in progress."""
+        return len(self._active)
+
+    def connections(self) -> int:
+        return sum(pool.size for pool in self._pools.values())
+
+    async def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for answer in list(self._active):
+            answer.abort()
+        for pool in self._pools.values():
+            pool.close()
+
+    # What connections and answers tell.
+
+    def began(self, answer: Answer) -> None:
+        self._active.add(answer)
+        if self._timer is None:
+            self._timer = self.loop.call_later(SWEEP, self._sweep)
+
+    def ended(self, answer: Answer) -> None:
+        self._active.discard(answer)
+
+    def _sweep(self) -> None:
+        now = self.loop.time()
+        for answer in [answer for answer in self._active if answer.expired(now)]:
+            clock = answer.expired(now)
+            if clock is None:
+                continue
+            seconds = getattr(answer.request.clocks, clock, answer.request.clocks.total)
+            provider = answer.request.provider
+            message = f"provider {provider} sent nothing in time: the {clock} clock of {seconds:g} s ran out"
+            if clock == "total":
+                message = f"provider {provider} was not done in time: the total clock of {seconds:g} s ran out"
+            answer.fail(UpstreamTimeout(message, provider=provider, clock=clock))
+            answer.abort()
+        if now >= self._next_idle_sweep:
+            self._next_idle_sweep = now + 5.0
+            for pool in self._pools.values():
+                pool.sweep(now)
+        idle = not self._active and not any(pool._idle for pool in self._pools.values())
+        self._timer = None if idle else self.loop.call_later(SWEEP if self._active else 1.0, self._sweep)
+
+    # Opening a socket.
+
+    async def connect(self, pool: Pool, provider: str) -> Connection:
+        origin = pool.origin
+        proxy = parse_proxy(origin.proxy) if origin.proxy else self._proxies.find(origin.scheme, origin.host, origin.port)
+        try:
+            if proxy is not None:
+                return await self._through(proxy, pool, provider)
+            return await self._race(pool)
+        except ssl.SSLCertVerificationError as error:
+            log.warning("TLS to provider %s at %s: %s", provider, origin.host, error)
+            message = f"the TLS certificate of provider {provider} is not trusted: {error.verify_message}"
+        except ssl.SSLError as error:
+            log.warning("TLS to provider %s at %s: %s", provider, origin.host, error)
+            message = f"TLS with provider {provider} failed"
+        except OSError as error:
+            log.warning("connecting to provider %s at %s:%s: %s", provider, origin.host, origin.port, error)
+            message = f"provider {provider} could not be reached: {error.strerror or 'no connection'}"
+        self._addresses.forget(origin.host, origin.port)
+        raise UpstreamUnreachable(message, provider=provider, retryable=True)
+
+    async def _race(self, pool: Pool) -> Connection:
+        """Happy eyeballs: each address gets a head start, the first connection that stands wins."""
+        origin = pool.origin
+        tls = self.contexts.get(origin.ca_file) if origin.scheme == "https" else None
+        addresses = await self._addresses.lookup(origin.host, origin.port)
+        if len(addresses) == 1:
+            return await self._dial(pool, addresses[0], tls)
+        attempts: list[asyncio.Task[Connection]] = []
+        waiting = list(addresses)
+        failure: BaseException | None = None
+        try:
+            while waiting or attempts:
+                if waiting:
+                    attempts.append(self.loop.create_task(self._dial(pool, waiting.pop(0), tls)))
+                done, _ = await asyncio.wait(
+                    attempts,
+                    timeout=ATTEMPT_DELAY if waiting else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for attempt in done:
+                    attempts.remove(attempt)
+                    failure = attempt.exception()
+                    if failure is None:
+                        return attempt.result()
+        finally:
+            for attempt in attempts:
+                attempt.cancel()
+                attempt.add_done_callback(_discard)
+        raise failure or OSError("no address answered")
+
+    async def _dial(self, pool: Pool, address: str, tls: ResumingContext | None) -> Connection:
+        _, connection = await self.loop.create_connection(
+            lambda: Connection(pool),
+            address,
+            pool.origin.port,
+            ssl=tls,
+            server_hostname=pool.origin.host if tls else None,
+        )
+        return connection
+
+    async def _through(self, proxy: Proxy, pool: Pool, provider: str) -> Connection:
+        """Plain HTTP goes to the proxy in absolute form, TLS through a CONNECT tunnel (RFC 9110 section 9.3.6)."""
+        origin = pool.origin
+        authorization = (
+            b"proxy-authorization: " + proxy.authorization.reveal().encode() + b"\r\n" if proxy.authorization else b""
+        )
+        host = f"[{origin.host}]" if ":" in origin.host else origin.host
+        if origin.scheme == "http":
+            _, connection = await self.loop.create_connection(lambda: Connection(pool), proxy.host, proxy.port)
+            connection.proxy_prefix = f"http://{host}:{origin.port}".encode()
+            connection.proxy_head = authorization
+            return connection
+        transport, tunnel = await self.loop.create_connection(_Tunnel, proxy.host, proxy.port)
+        try:
+            transport.write(f"CONNECT {host}:{origin.port} HTTP/1.1\r\nhost: {host}:{origin.port}\r\n".encode() + authorization + b"\r\n")
+            status = await tunnel.answered
+            if not 200 <= status < 300:
+                raise UpstreamUnreachable(
+                    f"the proxy towards provider {provider} refused the tunnel with status {status}", provider=provider
+                )
+            connection = Connection(pool)
+            secure = await self.loop.start_tls(
+                transport, connection, self.contexts.get(origin.ca_file), server_hostname=origin.host
+            )
+            if secure is None:
+                raise OSError("the tunnel closed during the TLS handshake")
+            connection.connection_made(secure)
+            return connection
+        except BaseException:
+            transport.abort()
+            raise
+
+
+def _discard(attempt: asyncio.Task[Connection]) -> None:
+    """A slower attempt of a race: close it if it still came to stand."""
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close()
+
+
+class _Tunnel(asyncio.Protocol):
+    """Reads a proxy's answer to CONNECT; nothing may follow its blank line before we speak TLS."""
+
+    def __init__(self) -> None:
+        self.answered: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._buffer = b""
+
+    def data_received(self, data: bytes) -> None:
+        if self.answered.done():
+            return
+        self._buffer += data
+        if b"\r\n\r\n" in self._buffer:
+            parts = self._buffer.split(b" ", 2)
+            if len(parts) > 1 and self._buffer.startswith(b"HTTP/1.") and parts[1][:3].isdigit():
+                self.answered.set_result(int(parts[1][:3]))
+            else:
+                self.answered.set_exception(OSError("the proxy did not answer in HTTP"))
+        elif len(self._buffer) > 16 * 1024:
+            self.answered.set_exception(OSError("the proxy's answer is too long"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.answered.done():
+            self.answered.set_exception(OSError("the proxy closed the connection"))
