@@ -1,6 +1,6 @@
 """Finds the fenced examples of a Markdown page and says what is to happen to each.
 
-Only the rules of CONTRIBUTING.md ("Examples in the documentation") are here; test_examples.py runs the blocks.
+Only the rules of CONTRIBUTING.md ("Examples in the documentation") are here; test_examples.py runs them.
 """
 
 from __future__ import annotations

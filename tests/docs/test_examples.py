@@ -146,7 +146,7 @@ def _here(text: str, environment: dict[str, str]) -> str:
 
 
 def run_page(blocks: list[Block], environment: dict[str, str], home: Path) -> None:
-    """Runs a page from top to bottom in one directory: files stay, and so do variables that a block exports."""
+    """Runs a page from top to bottom in one directory: files stay, so do exported variables."""
     state = home / ".exported"
     state.write_text("")
     for block in blocks:
