@@ -172,7 +172,7 @@ def test_the_database_is_a_file_or_none(problems: Callable[..., list[str]]) -> N
     assert problems("\ndatabase: postgresql://user:secret@host/db\n") == [
         "tollway.yaml:2: database: only SQLite files (sqlite:///tollway.db) and none are part of this version"
     ]
-    for address in ("sqlite://", "sqlite:///:memory:", "sqlite:tollway.db"):
+    for address in ("sqlite://", "sqlite:///:memory:", "sqlite://tollway.db"):
         assert "three slashes and a file" in problems(f"database: '{address}'")[0]
     assert problems("", {"TOLLWAY_DATABASE_URL": "mysql://secret"}) == [
         "TOLLWAY_DATABASE_URL: expected sqlite:///tollway.db, postgresql://… or none"

@@ -121,7 +121,7 @@ def find_file(path: str | None, environ: Mapping[str, str]) -> str | None:
 
 
 def line_of(source: str, *keys: str) -> int:
-    """The line of a setting in a file that loads, for problems found later; the nearest parent's if absent."""
+    """The line of a setting of a file that loads, for later findings; its nearest parent's if absent."""
     with Path(source).open("rb") as file:
         node = parse(file.read(MAX_BYTES + 1), Report(source))
     line = 1

@@ -1,0 +1,114 @@
+"""Lets commands use the admin actions on the database itself, beside a server that may be running.
+
+Only the ledger is known here: what a running server holds for requests under way is not, and counts as
+nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tollway.admin.context import COMMAND_LINE, Context
+from tollway.admin.times import iso
+from tollway.config.settings import Settings
+from tollway.errors import ConfigError
+from tollway.model.deployment import Route
+from tollway.model.key import VirtualKey
+from tollway.shared.claims import claims_of
+from tollway.shared.interface import Claim, Standing
+from tollway.shared.memory import MemoryCounters
+from tollway.shared.periods import period
+from tollway.storage.engine import Database
+from tollway.storage.repositories.events import Events
+from tollway.storage.repositories.keys import Keys
+
+
+@asynccontextmanager
+async def admin_context(settings: Settings, *, create: bool) -> AsyncIterator[Context]:
+    """A context on behalf of the command line. ``create``: make or upgrade the database first.
+
+    Raises ConfigError for a stateless configuration, StoreUnavailable when the database is away.
+    """
+    if settings.database is None:
+        place = settings.source or "TOLLWAY_DATABASE_URL"
+        raise ConfigError(
+            [
+                f"{place}: database is none, so keys live in the configuration file (under keys:) and "
+                "nothing is recorded; give a database such as sqlite:///tollway.db to use this command"
+            ]
+        )
+    database = Database.open(settings.database, Path(settings.data_dir))
+    try:
+        if create:
+            await database.migrate()
+        else:
+            await database.ready()
+        yield _context(settings, database)
+    finally:
+        await database.close()
+
+
+def _context(settings: Settings, database: Database) -> Context:
+    events = Events(database)
+    counters = LedgerCounters(events)
+
+    async def nothing() -> None:
+        """Every write raises the generation in the database, which a running server looks at each second."""
+
+    async def no_reload() -> list[str]:
+        return []
+
+    return Context(
+        keys=Keys(database),
+        events=events,
+        snapshot=lambda: FileView(settings),
+        counters=counters,
+        claims=counters.claims_of,
+        changed=nothing,
+        reload=no_reload,
+        settings=lambda: settings,
+        flush=nothing,
+        status=dict,
+        actor=COMMAND_LINE,
+    )
+
+
+class FileView:
+    """The configuration file's keys; routes are the server's to build."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @property
+    def generation(self) -> int:
+        return 0
+
+    def keys(self) -> Iterable[VirtualKey]:
+        return self._settings.keys
+
+    def routes(self) -> Iterable[Route]:
+        return ()
+
+
+class LedgerCounters(MemoryCounters):
+    """Counters of a process that serves nothing: a budget has spent what the ledger says."""
+
+    def __init__(self, events: Events) -> None:
+        super().__init__(time.time)
+        self._events = events
+        self._owners: dict[str, str] = {}
+
+    def claims_of(self, key: VirtualKey) -> tuple[Claim, ...]:
+        claims = claims_of(key)
+        self._owners.update((claim.counter, key.id) for claim in claims)
+        return claims
+
+    async def standing(self, claims: tuple[Claim, ...]) -> list[Standing]:
+        for claim in claims:
+            if claim.unit == "nano_usd" and claim.per and claim.counter in self._owners:
+                start, _ = period(claim.per, time.time(), claim.anchor)
+                self.seed(claim, await self._events.spent(self._owners[claim.counter], iso(start)))
+        return await super().standing(claims)
