@@ -50,6 +50,7 @@ def test_entry(entry: CatalogEntry) -> None:
         assert re.fullmatch(r"[A-Z][A-Z0-9_]*", variable)
     native = entry.native.endpoints if entry.native else ()
     assert {*entry.endpoints, *native} <= ENDPOINTS.keys()
+    assert entry.paths.keys() <= set(entry.endpoints)
     assert len(set(entry.endpoints)) == len(entry.endpoints) > 0
     assert {endpoint for quirk in entry.quirks for endpoint in quirk.on} <= set(entry.endpoints)
     assert len(set(map(repr, entry.quirks))) == len(entry.quirks)
@@ -67,7 +68,7 @@ def test_entry_makes_requests(entry: CatalogEntry) -> None:
         provider = Provider(entry, settings)
         for endpoint in entry.endpoints:
             request = provider.request(endpoint, b"{}", clocks=DEFAULT_CLOCKS)
-            assert request.target.endswith(ENDPOINTS[endpoint][1].encode())
+            assert request.target.endswith(entry.paths.get(endpoint, ENDPOINTS[endpoint][1]).encode())
             assert b"//" not in request.target
         assert b"sk-test" in request.headers + request.target
 

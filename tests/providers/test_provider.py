@@ -89,6 +89,11 @@ def test_native_endpoints_have_their_own_credential() -> None:
     assert wire(make("cohere"), "rerank").startswith(b"POST /v2/rerank\n")
 
 
+def test_an_endpoint_may_stand_elsewhere() -> None:
+    assert wire(make("perplexity")).startswith(b"POST /chat/completions\n")
+    assert wire(make("perplexity"), "responses").startswith(b"POST /v1/responses\n")
+
+
 def test_query_credential() -> None:
     entry = msgspec.structs.replace(CATALOG["groq"], auth=Auth(scheme="query", name="key"))
     provider = Provider(entry, ProviderSettings(name="g", type="groq", api_key=Secret("a&b=c")))

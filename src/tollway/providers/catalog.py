@@ -71,8 +71,9 @@ class CatalogEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ``regions`` are documented alternatives. ``env`` lists the key's usual variables, the usual one first;
     those also in ``shared_env`` mean other things too and never start a provider by themselves.
     ``stream_usage``: does a stream report usage when asked by ``stream_options`` (``ask``), unasked
-    (``always``), or does the provider refuse the question (``never``). ``prices`` is the price sheet, the own
-    name if empty. ``local`` marks servers a user runs.
+    (``always``), or does the provider refuse the question (``never``). ``paths`` holds endpoints that stand
+    elsewhere than ``ENDPOINTS`` says. ``prices`` is the price sheet, the own name if empty. ``local`` marks
+    servers a user runs.
     """
 
     name: str
@@ -88,6 +89,7 @@ class CatalogEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     auth: Auth = Auth()
     format: str = "openai.chat"
     endpoints: tuple[str, ...] = ("chat.completions", "models")
+    paths: dict[str, str] = {}
     native: Native | None = None
     stream_usage: Literal["ask", "always", "never"] = "ask"
     quirks: tuple[Quirk, ...] = ()

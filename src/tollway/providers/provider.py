@@ -59,10 +59,10 @@ class Provider:
         bare = root.removesuffix(entry.path_prefix) if entry.path_prefix else base_path
         self._calls: dict[str, tuple[bytes, bytes, bytes]] = {}
         head = self._head(entry.auth, entry.headers)
+        query = credential_query(entry.auth, settings.api_key)
         for endpoint in entry.endpoints:
-            self._calls[endpoint] = _call(
-                endpoint, root, credential_query(entry.auth, settings.api_key), head
-            )
+            path = entry.paths.get(endpoint)
+            self._calls[endpoint] = _call(endpoint, root, query, head, path)
         if native is not None:
             query = credential_query(native_auth, settings.api_key)
             native_head = self._head(native_auth, native.headers)
@@ -172,9 +172,11 @@ class Provider:
         return b"".join(header_line(name, value) for name, value in lines.items())
 
 
-def _call(endpoint: str, root: str, query: bytes, head: bytes) -> tuple[bytes, bytes, bytes]:
-    method, path = ENDPOINTS[endpoint]
-    target = (root + path).encode("ascii") + (b"?" + query if query else b"")
+def _call(
+    endpoint: str, root: str, query: bytes, head: bytes, path: str | None = None
+) -> tuple[bytes, bytes, bytes]:
+    method, usual = ENDPOINTS[endpoint]
+    target = (root + (path or usual)).encode("ascii") + (b"?" + query if query else b"")
     return (
         method.encode("ascii"),
         target,
