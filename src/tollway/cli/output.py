@@ -15,7 +15,7 @@ from tollway.model.money import NANO, Money
 from tollway.model.price import Rates
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.table import Table
 
 UNITS = {
     "images": "image",
@@ -40,20 +40,26 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table = Table(
+        box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0), show_header=any(columns)
+    )
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console().print(table)
+    print_rich(table)
 
 
-def console() -> Console:
-    """Writes to stdout. A terminal gets its own width, a pipe lines long enough not to be broken."""
+def print_rich(table: Table) -> None:
+    """To stdout, without the blanks that tables leave at the ends of lines. A terminal gets its own width, a
+    pipe lines long enough not to be broken."""
     from rich.console import Console
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDE
-    return Console(file=sys.stdout, width=width, highlight=False, soft_wrap=False)
+    console = Console(file=sys.stdout, width=width, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def clean(text: str) -> str:

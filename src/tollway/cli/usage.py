@@ -10,7 +10,7 @@ import click
 from msgspec import UNSET
 
 from tollway.cli.loading import config_option, json_option, load
-from tollway.cli.output import clean, console, dollars, print_json
+from tollway.cli.output import clean, dollars, print_json, print_rich
 
 if TYPE_CHECKING:
     from tollway.admin.usage import Sums, UsageReport
@@ -73,7 +73,7 @@ def _print(by: str, since: str, rows: Sequence[tuple[str, Sums]], total: Sums) -
     for label, sums in rows:
         bar = Text(_bar(sums.cost_nano_usd, most), style="cyan")
         table.add_row(Text(label), *(value for _, value in _columns(sums)), bar)
-    console().print(table)
+    print_rich(table)
     if total.unpriced_requests:
         click.echo(
             f"{total.unpriced_requests:,} requests have no known price and are missing from these sums "
