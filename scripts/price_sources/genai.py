@@ -70,7 +70,10 @@ def witness(provider: str, model: str, day: date) -> Quote | None:
     for listed in _providers(provider):
         found = next((m for m in listed.models if m.is_match(model)), None)
         if found is not None:
-            return _quote(provider, model, found, day, exact=False)
+            # A dated snapshot of a stated name is as good as stated: the package prices it on purpose.
+            bare = names.DATED.sub("", model).lower()
+            stated = {name.lower() for name in (found.id, *_stated(found.match))}
+            return _quote(provider, model, found, day, exact=bare in stated)
     return None
 
 

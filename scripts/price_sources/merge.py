@@ -21,13 +21,14 @@ RULES = {
     MAJORITY: "two sources agree against the third",
     EXACT: "the source that lists the name in full is taken before one that matched it by a pattern",
     ORDERED: "otherwise genai-prices (dated and commented), then LiteLLM, then Portkey; "
-    "for Bedrock and Vertex AI, whose ids carry a region or version, LiteLLM first",
+    "for Bedrock and Vertex AI, whose ids carry a region or version, and for DeepSeek, whose rates depend "
+    "on the hour, LiteLLM first",
 }
 
 
 @dataclass
 class Merged:
-    """A model of the book. ``agreeing``: the sources the price stands on; ``filled``: what a second one added.
+    """A model of the book. ``agreeing``: the sources the price stands on; ``filled``: what a friend added.
 
     ``rates`` are complete, and so are those of tiers and variants. ``differing``: classes in dispute.
     """
@@ -162,11 +163,21 @@ def _complete(merged: Merged, quote: Quote) -> None:
             continue
         merged.variants[name] = rates
         if name in quote.variant_tiers:
-            merged.variant_tiers[name] = _stacked(rates, quote.variant_tiers[name])
+            # What the variant is silent on follows the base past the cliff too.
+            steps = {
+                above: {**_reached(merged.tiers, above), **changes, **further}
+                for above, further in quote.variant_tiers[name].items()
+            }
+            merged.variant_tiers[name] = _stacked(rates, steps)
 
 
 def _derived(base: Rates, changes: Rates) -> Rates:
     return {**base, **{c: r for c, r in changes.items() if c in base}}
+
+
+def _reached(tiers: dict[int, Rates], above: int) -> Rates:
+    """The base rates in force once the prompt exceeds ``above``."""
+    return next((tiers[start] for start in sorted(tiers, reverse=True) if start <= above), {})
 
 
 def _stacked(base: Rates, tiers: dict[int, Rates]) -> dict[int, Rates]:

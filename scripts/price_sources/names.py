@@ -74,9 +74,12 @@ GENAI_SKIPPED = {"openai-decisions"}  # a second price list of OpenAI for one en
 # Providers whose own list is kept under another id: consulted for names the book has, but it adds none.
 GENAI_WITNESS = {"vertex_ai": "google"}
 
-# LiteLLM spells Bedrock's and Azure's regions into the id; a pattern on the bare name cannot know them.
-LITELLM_FIRST = {"bedrock", "vertex_ai"}
+# Bedrock and Vertex AI ids carry regions and versions that LiteLLM lists one by one. DeepSeek's rates depend
+# on the hour, and genai-prices keeps the hours of an older price list for its aliases.
+LITELLM_FIRST = {"bedrock", "vertex_ai", "deepseek"}
 
+# A snapshot's date or a revision at the end of a model id.
+DATED = re.compile(r"[-@](20\d{2}-?\d{2}-?\d{2}|\d{4})$")
 # Size classes that LiteLLM lists beside models; no request names them.
 BUCKET = re.compile(r"^(together-ai-|fireworks-ai-)")
 # Provisioned throughput is paid by the hour whether used or not: no request has this price.

@@ -22,6 +22,16 @@ TOKENS = (
 )
 UNITS = ("images", "video_seconds", "characters", "seconds", "pages", "searches", "requests")
 CLASSES = TOKENS + UNITS
+# Classes in which a zero means that nobody filled it in: a model that writes text does not do it for nothing,
+# and an image model priced by the image may still bill tokens.
+GAPS: dict[str | None, tuple[str, ...]] = {
+    None: ("output",),
+    "chat": ("output",),
+    "responses": ("output",),
+    "completion": ("output",),
+    "image": ("input", "output"),
+    "image_edit": ("input", "output"),
+}
 CACHE = ("cache_read", "cache_write_5m", "cache_write_1h")
 
 # Above any list price of fresh text (USD 150 a million): a slip by a factor of a thousand.
@@ -82,8 +92,8 @@ def settled(quote: Quote, free: bool) -> Quote:
     """Apply the rules for slips and zeros: absent is not free.
 
     A zero for a cache class is taken as absent (the class then costs what its fallback costs). Another zero
-    stays only beside a positive rate of the same model, save a zero for the output of a model that writes
-    text. A model whose every rate is zero is unpriced unless its source says clearly that it is free.
+    stays only beside a positive rate of the same model, and not where it is a gap in such lists (``GAPS``). A
+    model whose every rate is zero is unpriced unless its source says clearly that it is free.
     """
     rates = {name: rate for name, rate in quote.rates.items() if rate or name not in CACHE}
     fresh = rates.get("input", 0)
@@ -94,8 +104,7 @@ def settled(quote: Quote, free: bool) -> Quote:
     if not any(rates.values()):
         quote.rates = {"input": 0, "output": 0} if free else {}
     else:
-        writes = quote.mode in (None, "chat", "responses", "completion")
-        quote.rates = {n: r for n, r in rates.items() if r or not (n == "output" and writes)}
+        quote.rates = {n: r for n, r in rates.items() if r or n not in GAPS.get(quote.mode, ())}
     if not quote.rates or free:
         quote.tiers, quote.variants, quote.variant_tiers = {}, {}, {}
     known = set(quote.rates)

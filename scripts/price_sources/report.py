@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from decimal import Decimal
+from importlib import metadata
 from pathlib import Path
 
 from rich.table import Table
@@ -20,19 +21,19 @@ together from three public lists, each under the MIT licence:
 nano-dollars per million units."""
 
 FILLING = """\
-The source taken gives every class it names. What it is silent on (a class, tiers, a service tier) is filled in
-only from sources that agree with it within 0.5 % in each class both name. A price's `source` lists the sources
-it stands on. Names are matched whole: a dated name has a price only where a source lists it."""
+The source taken gives every class it names. What it is silent on (a class, tiers, a service tier) is filled
+in only from sources that agree with it within 0.5 % in each class both name. A price's `source` lists the
+sources it stands on. Names are matched whole: a dated name has a price only where a source lists it."""
 
 READING = """\
-USD per million tokens or characters; per piece for images, seconds, pages, searches and requests. A dash: not
-named. `~` marks a source that matched the name by a pattern; the value taken is bold."""
+USD per million tokens or characters; per piece for images, seconds, pages, searches and requests. A dash:
+not named. `~` marks a source that matched the name by a pattern; the value taken is bold."""
 
 ZEROS = """\
 - A class that a source does not name stays absent; it is never written as 0.
 - A 0 is kept where another class of the same model has a positive price (the output of an embedding model),
-  except for cache classes (a 0 there is taken as absent, so cached tokens cost the fresh rate) and except
-  for the output of a model that writes text, which is then unpriced.
+  except for cache classes (a 0 there is taken as absent, so cached tokens cost the fresh rate), for the
+  output of a model that writes text and for tokens of an image model priced by the image, which are unpriced.
 - A model whose every price is 0 is unpriced, unless its source says clearly that it is free: a name ending
   in `:free` or `-free`, a note that says so, or OpenAI's moderation models, which OpenAI states are free.
 - Slips: a fresh input token dearer than 250 USD per million leaves the quote out, a cache read dearer than
@@ -57,6 +58,8 @@ UNITS = """\
   for requests whose tokens are not reported.
 - Prices by size, quality or resolution are entries of their own: `high/1024-x-1536/gpt-image-1`,
   `1080p/veo-3.0-generate-001`.
+- Cache writes that live longer than an hour have no class; they cost the one-hour rate, or else the
+  five-minute rate.
 - `searches` of a chat model is the fee of a web search with the default context (medium; Perplexity low).
 - A service tier without a cliff of its own keeps the base cliff. A class that a tier or service tier does
   not restate keeps its base rate."""
@@ -108,6 +111,7 @@ def write_report(models: list[Merged], unread: Counter[str], path: Path) -> None
         INTRODUCTION,
         "",
         f"{total['models']:,} models at {len(counts) - 1} providers, {total['priced']:,} of them priced.",
+        f"Built with genai-prices {metadata.version('genai-prices')}.",
         "",
         "## Which price is taken",
         "",
