@@ -13,7 +13,7 @@ from pathlib import Path
 from msgspec import Struct, json
 
 from bench import account, witness
-from bench.processes import LOAD_CORE, SUBJECT_CORE, Programs, free_port, request, wait_for
+from bench.processes import LOAD_CORE, SUBJECT_CORE, NeverReady, Programs, free_port, request, wait_for
 from bench.subjects import ADMIN_KEY, ROOT, SCENARIOS, Start, Subject
 
 CHAT = "/v1/chat/completions"
@@ -105,9 +105,13 @@ def launch(subject: Subject, programs: Programs, folder: Path, mock: int) -> Run
     began = time.perf_counter()
     process = programs.start(start.command, core=SUBJECT_CORE, log=log, env=start.env, cwd=ROOT)
     headers = {"content-type": "application/json", **start.headers}
-    if subject.peer and start.ready is not None:
-        wait_for(process, port, start.ready, log=log, limit=90)
-    wait_for(process, port, CHAT, log=log, body=chat(subject.model("bench")), headers=headers, limit=60)
+    try:
+        if subject.peer and start.ready is not None:
+            wait_for(process, port, start.ready, log=log, limit=90)
+        wait_for(process, port, CHAT, log=log, body=chat(subject.model("bench")), headers=headers, limit=60)
+    except NeverReady:
+        programs.stop(process)
+        raise
     cold = time.perf_counter() - began
     return Running(subject, port, process.pid, start, cold, process)
 
@@ -258,7 +262,9 @@ def measure_mock(pid: int, port: int, plan: Plan) -> Measured:
     before = account.read(pid)
     done = load(port, "closed", SCENARIOS["bench"], {}, seconds=plan.seconds, connections=plan.connections)
     cpu = account.read(pid).cpu - before.cpu
-    found |= {"request_us": cpu / done.ok * 1e6 if done.ok else None, "request_rps": done.rps}
+    if not done.ok:
+        raise RuntimeError(f"the mock does not answer: {done.statuses} {done.errors}")
+    found |= {"request_us": cpu / done.ok * 1e6, "request_rps": done.rps}
     first = load(port, "sse", SCENARIOS["bench-first"], {}, connections=1, requests=plan.firsts)
     found["first_event_ms"] = first.first_event_ms.get("p50")
     for connections in plan.ladder:
