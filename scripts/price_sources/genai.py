@@ -21,7 +21,7 @@ from genai_prices.types import (
 )
 
 from price_sources import names
-from price_sources.quote import PER_MILLION, Quote, Rates, scaled, settled
+from price_sources.quote import PER_MILLION, Quote, Rates, scaled, settled, without_text_output
 
 SOURCE = "genai-prices"
 
@@ -111,13 +111,20 @@ def _quote(provider: str, name: str, model: ModelInfo, day: date, exact: bool) -
     if hours:
         quote.notes.append("the price depends on the hour; the dearest is taken")
     quote.tiers = {above: _flat(standard, above) for above in _starts(standard)}
+    image_output: dict[str, int | None] = {}
     for variant, context in CONTEXTS.items():
         for key, value in context.items():
             changes = _changes(model, moment, {key: value})
             if changes is not None:
                 quote.variants[variant] = _flat(changes, None)
+                image_output[variant] = scaled(changes.output_image_mtok, PER_MILLION)
                 if starts := _starts(changes):
                     quote.variant_tiers[variant] = {above: _flat(changes, above) for above in starts}
+    if standard.output_image_mtok is not None:
+        stated = {v: r for v, r in image_output.items() if r is not None}
+        without_text_output(quote)
+        for variant, rate in stated.items():
+            quote.variants[variant]["output"] = rate
     return settled(quote, free=name.endswith((":free", "-free")))
 
 

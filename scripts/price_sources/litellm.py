@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from price_sources import names
-from price_sources.quote import PER_UNIT, Quote, Rates, scaled, settled
+from price_sources.quote import PER_UNIT, Quote, Rates, scaled, settled, without_text_output
 
 SOURCE = "litellm"
 
@@ -144,10 +144,9 @@ def _other_units(quote: Quote, entry: dict[str, Any]) -> None:
         if per_token:
             # An image model writes image tokens; the rate of its few text tokens would understate them.
             rates["output"] = per_token
-            for variant, changes in quote.variants.items():
-                changes.pop("output", None)
-                if variant == "batch" and (batch := usd("output_cost_per_image_token_batches")):
-                    changes["output"] = batch
+            without_text_output(quote)
+            if batch := usd("output_cost_per_image_token_batches"):
+                quote.variants.setdefault("batch", {})["output"] = batch
     elif mode == "video":
         added["video_seconds"] = usd("output_cost_per_second", "output_cost_per_video_per_second")
     elif mode in TIMED:

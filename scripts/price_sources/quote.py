@@ -88,6 +88,13 @@ def close(one: int, other: int) -> bool:
     return abs(one - other) * 200 <= max(one, other)
 
 
+def without_text_output(quote: Quote) -> None:
+    """Of a model whose output rate is that of image tokens, drop the changes that concern text it writes."""
+    longer = [rates for tiers in quote.variant_tiers.values() for rates in tiers.values()]
+    for changes in (*quote.variants.values(), *quote.tiers.values(), *longer):
+        changes.pop("output", None)
+
+
 def settled(quote: Quote, free: bool) -> Quote:
     """Apply the rules for slips and zeros: absent is not free.
 

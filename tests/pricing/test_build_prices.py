@@ -89,6 +89,18 @@ LITELLM: dict[str, dict[str, object]] = {
         "input_cost_per_pixel": 1.0490417e-08,
         "output_cost_per_pixel": 0.0,
     },
+    "acme_host/paint-tokens": {
+        "litellm_provider": "acme_host",
+        "mode": "image_generation",
+        "input_cost_per_token": 1e-06,
+        "input_cost_per_token_above_200k_tokens": 2e-06,
+        "output_cost_per_token": 5e-06,
+        "output_cost_per_token_batches": 2.5e-06,
+        "output_cost_per_token_flex": 2.5e-06,
+        "output_cost_per_token_above_200k_tokens": 9e-06,
+        "output_cost_per_image_token": 4e-05,
+        "output_cost_per_image_token_batches": 2e-05,
+    },
     "bedrock/us-east-1/1-month-commitment/acme.chat": {
         "litellm_provider": "bedrock",
         "mode": "chat",
@@ -245,6 +257,13 @@ def test_other_units_and_sizes(book: PriceBook) -> None:
     assert known(book, "acme_host", "low/1024-x-1024/paint").rates.images == cent * 11 // 10
     assert known(book, "acme_host", "draw").rates.images == 4 * cent
     assert known(book, "acme_host", "hd/1024-x-1024/draw").rates.images == cent * 17 // 2
+
+
+def test_an_image_model_s_output_is_image_tokens_everywhere(book: PriceBook) -> None:
+    price = known(book, "acme_host", "paint-tokens")
+    assert price.rates.output == 40 * NANO
+    assert {name: of.output for name, of in price.variants.items()} == {"batch": 20 * NANO}
+    assert [(tier.rates.input, tier.rates.output) for tier in price.tiers] == [(2 * NANO, 40 * NANO)]
 
 
 def test_a_dispute_is_decided_by_order_and_reported(book: PriceBook, folder: Path) -> None:
