@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from msgspec import structs
 from rich.console import Console
 from rich.table import Table
 
@@ -155,6 +156,7 @@ def main() -> int:
         "--peers", action="store_true", help="LiteLLM and Portkey too (bench.peers.install first)"
     )
     parser.add_argument("--only", action="append", choices=sorted(BY_NAME), help="these subjects; repeatable")
+    parser.add_argument("--repetitions", type=int, help="instead of three")
     parser.add_argument("--out", type=Path, help="where the JSON goes")
     given = parser.parse_args()
     if LOAD_CORE == SUBJECT_CORE:
@@ -162,6 +164,8 @@ def main() -> int:
         return 1
     raise_file_limit()
     plan = QUICK if given.quick else FULL
+    if given.repetitions:
+        plan = structs.replace(plan, repetitions=given.repetitions)
     subjects = [s for s in ALL if (s.name in given.only if given.only else given.peers or not s.peer)]
     try:
         found = run(subjects, plan, quick=given.quick)
