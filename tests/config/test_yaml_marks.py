@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tollway.config.report import Report
@@ -161,6 +161,7 @@ leaves = (
 leaves |= printable
 
 
+@settings(max_examples=40, deadline=None, database=None)
 @given(
     st.dictionaries(
         st.text("abcdefgh ", min_size=1),
