@@ -7,13 +7,13 @@ import logging
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 
 from tollway.admin.action import action
 from tollway.admin.context import Context
 from tollway.admin.times import ago, is_span, iso
 from tollway.errors import Conflict
-from tollway.model.event import UsageEvent, UsageFilter
+from tollway.model.event import NO_RAW_USAGE, UsageEvent, UsageFilter
 
 if TYPE_CHECKING:
     from tollway.storage.repositories.events import Events
@@ -24,10 +24,22 @@ FLUSH_DEADLINE = 3.0
 """Seconds a read waits for the ledger to catch up: a slow database must not hang the reader."""
 
 
-Since = Annotated[str, Meta(description="An ISO 8601 time, or a span back from now such as `7d`. Inclusive.")]
-Until = Annotated[str, Meta(description="An ISO 8601 time, or a span back from now such as `1d`. Exclusive.")]
+Since = Annotated[str, Meta(description="ISO 8601, or a span back from now such as `7d`. Inclusive.")]
+Until = Annotated[str, Meta(description="ISO 8601, or a span back from now such as `1d`. Exclusive.")]
 
-_event = msgspec.json.Decoder(UsageEvent).decode
+
+class Event(UsageEvent, frozen=True, kw_only=True):
+    """What one upstream attempt consumed and cost.
+
+    ``time`` is its end. ``raw_usage`` is the provider's own usage object, verbatim. ``estimated``: the
+    provider reported no usage and the gateway counted. ``priced`` false: the cost is unknown, not zero.
+    """
+
+    # The same field again: a default that is made, since a schema cannot show one of this type.
+    raw_usage: Raw = msgspec.field(default_factory=lambda: NO_RAW_USAGE)
+
+
+_event = msgspec.json.Decoder(Event).decode
 
 
 class EventQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,7 +58,7 @@ class EventQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class EventPage(Struct, frozen=True, kw_only=True):
     """Events, newest first. ``next_cursor`` asks for the next page; null on the last."""
 
-    data: tuple[UsageEvent, ...]
+    data: tuple[Event, ...]
     next_cursor: str | None
 
 

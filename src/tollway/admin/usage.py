@@ -14,26 +14,24 @@ from tollway.admin.context import Context
 from tollway.admin.events import Since, Until, caught_up, ledger_of, moment
 from tollway.model.money import Money
 
-DIMENSIONS = (
-    "day",
-    "key",
-    "key_id",
-    "team",
-    "user",
-    "customer",
-    "endpoint",
-    "model",
-    "provider",
-    "upstream_model",
-)
 
+class UsageRow(Struct, frozen=True, kw_only=True):
+    """The sums of one group. Of the dimensions only those asked for are there; null where events had none.
 
-class Sums(Struct, frozen=True, kw_only=True):
-    """What was consumed: ``requests`` counts attempts, ``errors`` those that failed.
-
-    ``unpriced_requests`` have no known price: their cost is missing from ``cost_nano_usd``.
+    ``requests`` counts attempts, ``errors`` those that failed. ``unpriced_requests`` have no known price:
+    their cost is missing from ``cost_nano_usd``.
     """
 
+    day: str | UnsetType = UNSET
+    key: str | UnsetType | None = UNSET
+    key_id: str | UnsetType | None = UNSET
+    team: str | UnsetType | None = UNSET
+    user: str | UnsetType | None = UNSET
+    customer: str | UnsetType | None = UNSET
+    endpoint: str | UnsetType | None = UNSET
+    model: str | UnsetType | None = UNSET
+    provider: str | UnsetType | None = UNSET
+    upstream_model: str | UnsetType | None = UNSET
     requests: int = 0
     errors: int = 0
     input: int = 0
@@ -55,26 +53,15 @@ class Sums(Struct, frozen=True, kw_only=True):
     unpriced_requests: int = 0
 
 
-class UsageRow(Sums, frozen=True, kw_only=True):
-    """The sums of one group. Only the dimensions asked for are there; null where events had none."""
-
-    key: str | UnsetType | None = UNSET
-    key_id: str | UnsetType | None = UNSET
-    team: str | UnsetType | None = UNSET
-    user: str | UnsetType | None = UNSET
-    customer: str | UnsetType | None = UNSET
-    endpoint: str | UnsetType | None = UNSET
-    model: str | UnsetType | None = UNSET
-    provider: str | UnsetType | None = UNSET
-    upstream_model: str | UnsetType | None = UNSET
-    day: str | UnsetType = UNSET
+DIMENSIONS = tuple(field.name for field in msgspec.structs.fields(UsageRow) if field.default is UNSET)
+MEASURES = UsageRow.__struct_fields__[len(DIMENSIONS) :]
 
 
 class UsageReport(Struct, frozen=True, kw_only=True):
     """One row for each group, and the sum of them all."""
 
     data: tuple[UsageRow, ...]
-    total: Sums
+    total: UsageRow
 
 
 class UsageQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,7 +77,7 @@ def as_csv(report: UsageReport) -> str:
     """A report with a heading line and one line a group, without the total. Spreadsheets read it as it is."""
     text = io.StringIO()
     given = [name for name in DIMENSIONS if report.data and getattr(report.data[0], name) is not UNSET]
-    names = [*given, *Sums.__struct_fields__]
+    names = [*given, *MEASURES]
     writer = csv.writer(text)
     writer.writerow(names)
     for row in report.data:
@@ -109,7 +96,9 @@ async def report(context: Context, query: UsageQuery) -> UsageReport:
     since, until = moment(query.since, now), moment(query.until, now)
     await caught_up(context)
     rows, total = await ledger.usage(query.group_by, since, until, query.tz)
-    return UsageReport(data=msgspec.convert(rows, tuple[UsageRow, ...]), total=msgspec.convert(total, Sums))
+    return UsageReport(
+        data=msgspec.convert(rows, tuple[UsageRow, ...]), total=msgspec.convert(total, UsageRow)
+    )
 
 
 def _cell(value: str | int | None) -> str | int | None:

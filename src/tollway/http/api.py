@@ -183,8 +183,13 @@ def _wants_csv(query: dict[str, str]) -> bool:
 
 
 def _converted(given: dict[str, str], into: type[S]) -> S:
+    lists = {field.name for field in msgspec.structs.fields(into) if field.default == ()}
+    values = {
+        name: [part for part in value.split(",") if part] if name in lists else value
+        for name, value in given.items()
+    }
     try:
-        return msgspec.convert(given, into, strict=False)
+        return msgspec.convert(values, into, strict=False)
     except msgspec.ValidationError as error:
         raise _invalid(error, into) from None
 
