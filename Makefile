@@ -70,12 +70,21 @@ check: $(VENV)/.stamp-dev  ## style, types, floors, examples of the documentatio
 	@echo '== ruff format'; $(BIN)/ruff format --check .
 	@echo '== mypy';        $(BIN)/mypy
 	@echo '== floors';      $(BIN)/lint-imports --no-logo
-	@echo '== docs';        $(BIN)/python -m pytest tests/docs
+	@echo '== docs';        $(BIN)/python scripts/build_docs.py --check
+	@$(BIN)/python -m pytest tests/docs
 
 .PHONY: format
 format: $(VENV)/.stamp-dev  ## put the code in the form that check asks for
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
+
+.PHONY: docs
+docs: $(VENV)/.stamp-dev  ## write the generated pages of docs/reference anew
+	@$(BIN)/python scripts/build_docs.py $(ARGS)
+
+.PHONY: prices
+prices: $(VENV)/.stamp-dev  ## build the price book (ARGS="--litellm FILE --portkey FILE", see docs/reference/price-sources.md)
+	@$(BIN)/python scripts/build_prices.py $(ARGS)
 
 # ------------------------------------------------------------------ measuring
 
