@@ -20,7 +20,7 @@ LOCK := $(BIN)/uv pip compile --generate-hashes --universal --python-version 3.1
 .PHONY: help
 help:  ## this list
 	@printf 'Tollway. Usage: make TARGET [ARGS="…"]\n\n'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\n  ARGS goes to the command: make run ARGS="--port 8080", make test ARGS="tests/wire -x"\n'
 
 # ------------------------------------------------------------------ installing
