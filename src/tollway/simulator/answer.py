@@ -15,7 +15,7 @@ from msgspec import Struct
 from tollway.simulator.knobs import Knobs
 
 
-class Request(Struct):
+class Request(Struct, gc=False):
     """One HTTP request. Header names are lower case; of repeated headers the last one counts."""
 
     method: bytes
@@ -49,14 +49,17 @@ class Refusal(Exception):
         self.headers = headers
 
 
-class Stamp(Struct):
-    """What makes one answer unlike another: a serial of 24 hexadecimal digits and a time in Unix seconds."""
+class Stamp(Struct, gc=False):
+    """What makes one answer unlike another: a serial of 24 hexadecimal digits and a time in Unix seconds.
+
+    Every id of an answer holds the serial unabridged: memory.py finds and replaces it there.
+    """
 
     serial: str
     created: int
 
 
-class Answer(Struct):
+class Answer(Struct, gc=False):
     """What a dialect answers. ``pieces`` are whole SSE events of a stream, or the one body.
 
     ``event_tokens`` says how many completion tokens each event finished (empty where not streamed) and

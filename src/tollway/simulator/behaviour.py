@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from email.utils import formatdate
 from math import floor
 
@@ -37,6 +38,7 @@ class Behaviour:
         self._models: dict[str, list[tuple[str, str | None]]] = {}
         self._known: dict[str, tuple[str, Knobs, bool]] = {}
         self._served: Counter[str] = Counter()
+        self.on_change: Callable[[], None] = _nothing
 
     @property
     def defaults(self) -> Knobs:
@@ -52,6 +54,7 @@ class Behaviour:
             set_knobs(NEUTRAL, settings)
             self._models[model] = [*held, *settings]
         self._known.clear()
+        self.on_change()
 
     def reset(self) -> None:
         """Back to what the simulator was started with; counts of ``fail_first`` begin anew."""
@@ -59,6 +62,7 @@ class Behaviour:
         self._models.clear()
         self._known.clear()
         self._served.clear()
+        self.on_change()
 
     def of(self, model: str, headers: dict[bytes, bytes]) -> tuple[str, Knobs, bool]:
         """The model without its suffix, its knobs, and whether they ask for more than plain bytes.
@@ -67,15 +71,11 @@ class Behaviour:
         """
         try:
             found = self._known.get(model) or self._learn(model)
-            own = [
-                (name[len(PREFIX) :].decode("latin-1"), value.decode("latin-1") or None)
-                for name, value in headers.items()
-                if name.startswith(PREFIX)
-            ]
-            if own:
-                base, knobs, _ = found
-                knobs = set_knobs(knobs, own)
-                found = base, knobs, is_staged(knobs)
+            for name in headers:
+                if name.startswith(PREFIX):
+                    knobs = set_knobs(found[1], _own(headers))
+                    found = found[0], knobs, is_staged(knobs)
+                    break
         except UnknownKnob as error:
             raise Refusal(
                 400, str(error), kind="invalid_request_error", code="unknown_knob", param="model"
@@ -105,6 +105,18 @@ class Behaviour:
         if not due:
             return without_fault(knobs)
         return knobs if has_fault(knobs) else msgspec.structs.replace(knobs, status=500)
+
+
+def _nothing() -> None:
+    return
+
+
+def _own(headers: dict[bytes, bytes]) -> list[tuple[str, str | None]]:
+    return [
+        (name[len(PREFIX) :].decode("latin-1"), value.decode("latin-1") or None)
+        for name, value in headers.items()
+        if name.startswith(PREFIX)
+    ]
 
 
 def failure(knobs: Knobs, status: int, now: float) -> Refusal:

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import islice
-from typing import NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
 
 
-class Line(NamedTuple):
+class Line(Struct, frozen=True, gc=False):
     """One exchange. ``usage`` is the JSON that was sent, byte for byte, or None where none reached the wire.
 
     The counts are what was served: nothing before the first byte, the written events' tokens of a broken

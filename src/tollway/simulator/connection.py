@@ -6,6 +6,7 @@ It decides nothing about content. It knows exactly how far an answer got when th
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import struct
 from collections import deque
@@ -23,6 +24,8 @@ PIPELINED = 32
 """Requests read ahead of the one being answered before reading pauses."""
 
 MAX_BODY = 64 * 1024 * 1024
+
+LOG = logging.getLogger(__name__)
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -90,6 +93,10 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             # Already answered as an ordinary request; what follows on this connection is not HTTP any more.
             self._stop_reading()
+        except httptools.HttpParserCallbackError:
+            # A fault of the simulator's own, not of the request: say so on both sides.
+            LOG.exception("the simulator failed at a request")
+            self._refuse(500, "The simulator failed at this request; its log says how.")
         except httptools.HttpParserError as error:
             self._refuse(400, f"This is not an HTTP request: {error}.")
 
@@ -175,8 +182,20 @@ class Connection(asyncio.Protocol):
         if self._closing:
             return
         exchange = self._simulator.exchange(request)
+        steps = exchange.steps
+        if len(steps) == 1 and exchange.end == "keep" and not self._paused and self._transport is not None:
+            delay, data, events = steps[0]
+            if delay == 0.0:
+                # The usual case without the machinery; a pause by this very write is the general one again.
+                self._transport.write(data)
+                exchange.written = True
+                exchange.events = events
+                if not self._paused and not self._queue and not self._closing:
+                    self._simulator.done(exchange)
+                    return
+                steps = []
         self._exchange = exchange
-        self._steps = exchange.steps
+        self._steps = steps
         self._place = 0
         self._due = 0.0
         self._advance()

@@ -213,7 +213,7 @@ GRAMMAR: Mapping[str, Grammar] = {
     "first_event": Grammar(duration, None, "pause between the headers and a stream's first event"),
     "tokens": Grammar(_MANY, None, "size of the answer in tokens (4 characters each; default 32)"),
     "events": Grammar(_whole(1, 1_000_000), None, "number of content events the answer is streamed in"),
-    "text": Grammar(_text, None, "the answer's text, percent-encoded"),
+    "text": Grammar(_text, None, "the answer's text (percent-encoded in a suffix)"),
     "echo": Grammar(_switch, "on", "the answer repeats the last user message"),
     "answer_model": Grammar(_text, None, "the model name that the answer bears"),
     "finish": Grammar(
@@ -229,7 +229,7 @@ GRAMMAR: Mapping[str, Grammar] = {
     "retry_after": Grammar(_retry_after, None, "2 (seconds), 1500ms (retry-after-ms), date:5 (HTTP date)"),
     "error_code": Grammar(_text, None, "code of the error body"),
     "error_type": Grammar(_text, None, "type of the error body"),
-    "error_message": Grammar(_text, None, "message of the error body, percent-encoded"),
+    "error_message": Grammar(_text, None, "message of the error body (percent-encoded in a suffix)"),
     "errors": Grammar(_share, None, "share of requests the fault applies to (0.01 or 1%)"),
     "fail_first": Grammar(_MANY, None, "the fault applies to the first N requests only"),
     "scope": Grammar(_text, None, "what fail_first and errors count by (default: the model with its suffix)"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import threading
 from collections.abc import Callable
@@ -44,6 +45,9 @@ def run(
         if stop_after is not None:
             loop.call_later(stop_after, stop.set)
         await simulator.start(host, port)
+        # What was imported stays for good: the collector need not walk it again and again.
+        gc.collect()
+        gc.freeze()
         ready(simulator)
         await stop.wait()
         await simulator.stop()

@@ -13,11 +13,12 @@ from msgspec import Struct
 
 from tollway.simulator import control
 from tollway.simulator.answer import Answer, Asked, Dialect, Endpoint, R, Refusal, Request, Stamp
-from tollway.simulator.behaviour import Behaviour, failure
+from tollway.simulator.behaviour import PREFIX, Behaviour, failure
 from tollway.simulator.bill import Bill, Line
 from tollway.simulator.connection import Connection
 from tollway.simulator.dialects import DIALECTS
 from tollway.simulator.knobs import NEUTRAL, Knobs
+from tollway.simulator.memory import Memory, Rendered
 from tollway.simulator.staging import End, Step, plain, plan
 
 ABORTED_KEPT = 10_000
@@ -40,31 +41,50 @@ class Aborted(Struct, frozen=True):
     request_id: str | None
 
 
-class Exchange:
+class Exchange(Struct, gc=False):
     """One request being answered. ``events`` and ``written`` say how far it got; the rest is what it will
     be."""
 
-    __slots__ = ("answer", "end", "endpoint", "events", "model", "request_id", "steps", "whole", "written")
+    id: str
+    answer: Answer
+    steps: list[Step]
+    end: End
+    whole: bool
+    endpoint: str
+    model: str
+    request_id: str | None
+    events: int = 0
+    written: bool = False
 
-    def __init__(
-        self,
-        answer: Answer,
-        steps: list[Step],
-        end: End,
-        whole: bool,
-        endpoint: str,
-        model: str,
-        request_id: str | None,
-    ) -> None:
-        self.answer = answer
-        self.steps = steps
-        self.end = end
-        self.whole = whole
-        self.endpoint = endpoint
-        self.model = model
-        self.request_id = request_id
-        self.events = 0
-        self.written = False
+
+def _plain(
+    answer: Answer, wire: tuple[bytes, bytes], serial: str, endpoint: str, model: str, sent: bytes | None
+) -> Exchange:
+    before, after = wire
+    events = len(answer.pieces) if answer.streamed else 0
+    request_id = b"req_" + serial.encode() if sent is None else sent
+    steps: list[Step] = [(0.0, before + request_id + after, events)]
+    told = None if sent is None else sent.decode("latin-1")
+    return Exchange(answer.id, answer, steps, "keep", True, endpoint, model, told)
+
+
+def _again(found: Rendered, serial: str, endpoint: str, sent: bytes | None) -> Exchange:
+    fresh = serial.encode()
+    request_id = b"req_" + fresh if sent is None else sent
+    steps: list[Step] = [(0.0, found.before + request_id + fresh.join(found.rest), found.events)]
+    told = None if sent is None else sent.decode("latin-1")
+    answer = found.answer
+    return Exchange(answer.id[:-24] + serial, answer, steps, "keep", True, endpoint, found.model, told)
+
+
+def _is_usual(request: Request) -> bool:
+    """Whether nothing about the request itself, its body aside, can change the answer."""
+    if not request.keep_alive or request.http10:
+        return False
+    for name in request.headers:  # noqa: SIM110 - every request comes here, and a generator costs three loops
+        if name.startswith(PREFIX):
+            return False
+    return True
 
 
 class Simulator:
@@ -98,6 +118,8 @@ class Simulator:
         self._endpoints: dict[bytes, tuple[Dialect, Endpoint[Any]]] = {
             path: (dialect, endpoint) for dialect in dialects for path, endpoint in dialect.endpoints.items()
         }
+        self._memories = {endpoint.name: Memory() for _, endpoint in self._endpoints.values()}
+        self.behaviour.on_change = self._forget
         self._headers = {dialect.name: SERVER + dialect.headers for dialect in dialects}
         self._require_key = require_key
         self._random = random.Random(seed)  # noqa: S311 - the same seed must give the same delays
@@ -156,20 +178,31 @@ class Simulator:
     def _called(self, request: Request, dialect: Dialect, endpoint: Endpoint[R]) -> Exchange:
         self.open += 1
         self._serial += 1
-        stamp = Stamp(f"{self._serial:024x}", int(time.time()))
-        model, knobs, staged = "", self.behaviour.defaults, True
+        serial, created = f"{self._serial:024x}", int(time.time())
+        model, knobs, staged, usual = "", self.behaviour.defaults, True, False
         try:
             self._authenticate(request, dialect)
+            if _is_usual(request):
+                found = self._memories[endpoint.name].get(request.body, created)
+                if found is not None:
+                    return _again(found, serial, endpoint.name, request.headers.get(b"x-request-id"))
+                usual = True
             asked = endpoint.read(request)
             model = asked.model
             model, knobs, staged = self.behaviour.of(model, request.headers)
             self._fail(knobs, model, dialect)
-            answer = endpoint.answer(asked, model, knobs, stamp)
+            answer = endpoint.answer(asked, model, knobs, Stamp(serial, created))
             if knobs.status is not None:
                 answer.status = knobs.status
         except Refusal as refusal:
-            answer = self._error(refusal, dialect, knobs, stamp)
-        return self._staged(request, dialect, answer, knobs, staged, endpoint.name, model)
+            answer = self._error(refusal, dialect, knobs, serial)
+            usual = False
+        if staged or not usual or knobs.errors is not None or knobs.fail_first is not None:
+            return self._staged(request, dialect, answer, knobs, staged, serial, endpoint.name, model)
+        wire = plain(answer, self._headers[dialect.name])
+        self._memories[endpoint.name].put(request.body, serial, created, model, answer, wire)
+        request_id = request.headers.get(b"x-request-id")
+        return _plain(answer, wire, serial, endpoint.name, model, request_id)
 
     def _authenticate(self, request: Request, dialect: Dialect) -> None:
         if self._require_key is None:
@@ -180,19 +213,23 @@ class Simulator:
         if key != self._require_key:
             raise Refusal(401, f"Incorrect API key provided: {key[:3]}***{key[-4:]}.", code="invalid_api_key")
 
+    def _forget(self) -> None:
+        for memory in self._memories.values():
+            memory.clear()
+
     def _fail(self, knobs: Knobs, model: str, dialect: Dialect) -> None:
         if knobs.status is not None and knobs.status >= 400:
             raise failure(knobs, knobs.status, time.time())
         if knobs.known_only and model not in dialect.models:
             raise dialect.unknown(model)
 
-    def _error(self, refusal: Refusal, dialect: Dialect, knobs: Knobs, stamp: Stamp) -> Answer:
+    def _error(self, refusal: Refusal, dialect: Dialect, knobs: Knobs, serial: str) -> Answer:
         body, content_type = dialect.error(refusal), b"application/json"
         # Only errors that were asked for change their body; one that the request earned must say why.
         if refusal.status == knobs.status and knobs.body != "json":
             body, content_type = control.error_page(refusal.status, refusal.message, knobs.body)
         return Answer(
-            "err-" + stamp.serial,
+            "err-" + serial,
             [body],
             status=refusal.status,
             content_type=content_type,
@@ -203,21 +240,23 @@ class Simulator:
         """Lists, lookups, the simulator's own pages, and everything that is not there."""
         self.open += 1
         self._serial += 1
-        stamp = Stamp(f"{self._serial:024x}", int(time.time()))
+        serial = f"{self._serial:024x}"
         own = control.answer(self, request)
         if own is not None:
-            return self._staged(request, None, own, NEUTRAL, False, "", "")
+            return self._staged(request, None, own, NEUTRAL, False, serial)
         dialect = next((one for one in self._dialects if one.owns(request.path)), self._dialects[0])
         knobs, staged = NEUTRAL, False
         try:
             self._authenticate(request, dialect)
             _, knobs, staged = self.behaviour.of("", request.headers)
             self._fail(knobs, dialect.models[0], dialect)
-            look = dialect.look(request, knobs) if request.method == b"GET" else None
+            look = dialect.look(request, knobs) if request.method in (b"GET", b"HEAD") else None
             answer = look or self._missing(request)
         except Refusal as refusal:
-            answer = self._error(refusal, dialect, knobs, stamp)
-        return self._staged(request, dialect, answer, knobs, staged, "", "")
+            answer = self._error(refusal, dialect, knobs, serial)
+        if request.method == b"HEAD":
+            answer.pieces = [b""]
+        return self._staged(request, dialect, answer, knobs, staged, serial)
 
     def _missing(self, request: Request) -> Answer:
         method, path = request.method.decode("latin-1"), request.path.decode("latin-1")
@@ -232,23 +271,21 @@ class Simulator:
         answer: Answer,
         knobs: Knobs,
         staged: bool,
-        endpoint: str,
-        model: str,
+        serial: str,
+        endpoint: str = "",
+        model: str = "",
     ) -> Exchange:
         """``endpoint`` is empty where the exchange is not billed."""
         sent = request.headers.get(b"x-request-id")
-        request_id = b"req_" + answer.id[-24:].encode() if sent is None else sent
         headers = SERVER if dialect is None else self._headers[dialect.name]
-        told = None if sent is None else sent.decode("latin-1")
         if not staged and request.keep_alive and not request.http10:
-            steps: list[Step] = [
-                (0.0, plain(answer, request_id, headers), len(answer.pieces) if answer.streamed else 0)
-            ]
-            return Exchange(answer, steps, "keep", True, endpoint, model, told)
+            return _plain(answer, plain(answer, headers), serial, endpoint, model, sent)
+        request_id = b"req_" + serial.encode() if sent is None else sent
         low, high = knobs.latency
         latency = low if low == high else self._random.uniform(low, high)
         made = plan(answer, knobs, request, request_id, headers, latency)
-        return Exchange(answer, made.steps, made.end, made.whole, endpoint, model, told)
+        told = None if sent is None else sent.decode("latin-1")
+        return Exchange(answer.id, answer, made.steps, made.end, made.whole, endpoint, model, told)
 
     def disconnected(self, connection: Connection) -> None:
         self.connections.discard(connection)
@@ -283,7 +320,7 @@ class Simulator:
         self.aborted.append(
             Aborted(
                 phase,
-                exchange.answer.id,
+                exchange.id,
                 exchange.model,
                 exchange.endpoint,
                 exchange.events,
@@ -309,7 +346,7 @@ class Simulator:
         self.bill.add(
             Line(
                 self.bill.next_number(),
-                answer.id,
+                exchange.id,
                 exchange.model,
                 exchange.endpoint,
                 answer.status,

@@ -47,26 +47,22 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def head(answer: Answer, request_id: bytes, headers: bytes) -> bytes:
-    """Everything before the headers of framing and connection."""
+def head(answer: Answer, headers: bytes) -> tuple[bytes, bytes]:
+    """Everything before the headers of framing and connection, save the request id that stands in between."""
     line = STATUS_LINES.get(answer.status) or b"HTTP/1.1 %d Unknown\r\n" % answer.status
-    return b"%bcontent-type: %b\r\nx-request-id: %b\r\n%b%b" % (
-        line,
-        answer.content_type,
-        request_id,
-        headers,
-        answer.headers,
-    )
+    before = b"%bcontent-type: %b\r\nx-request-id: " % (line, answer.content_type)
+    return before, b"\r\n%b%b" % (headers, answer.headers)
 
 
-def plain(answer: Answer, request_id: bytes, headers: bytes) -> bytes:
-    """The usual case in one go: HTTP/1.1, kept alive, one body or one burst of events."""
-    top = head(answer, request_id, headers)
+def plain(answer: Answer, headers: bytes) -> tuple[bytes, bytes]:
+    """The usual case in one go: HTTP/1.1, kept alive, one body or one burst of events; around the request
+    id."""
+    before, after = head(answer, headers)
     if not answer.streamed:
         body = answer.pieces[0]
-        return b"%bcontent-length: %d\r\n\r\n%b" % (top, len(body), body)
+        return before, b"%bcontent-length: %d\r\n\r\n%b" % (after, len(body), body)
     chunks = b"".join([b"%x\r\n%b\r\n" % (len(event), event) for event in answer.pieces])
-    return b"%btransfer-encoding: chunked\r\n\r\n%b0\r\n\r\n" % (top, chunks)
+    return before, b"%btransfer-encoding: chunked\r\n\r\n%b0\r\n\r\n" % (after, chunks)
 
 
 def plan(
@@ -94,7 +90,7 @@ def plan(
     match framing:
         case "chunked":
             top += b"transfer-encoding: chunked\r\n\r\n"
-            body = [chunk(piece) for piece in pieces if piece or answer.streamed]
+            body = [chunk(piece) for piece in pieces if piece]
             tail = (chunk(last) if last else b"") + LAST_CHUNK
         case "length":
             top += b"content-length: %d\r\n\r\n" % length
@@ -129,7 +125,8 @@ def _top(
     closing: bool,
     request: Request,
 ) -> bytes:
-    top = head(answer, request_id, headers)
+    before, after = head(answer, headers)
+    top = before + request_id + after
     if encoding is not None:
         top += b"content-encoding: %b\r\n" % encoding.encode()
     if knobs.ratelimit is not None:

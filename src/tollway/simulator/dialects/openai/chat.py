@@ -13,14 +13,13 @@ from tollway.simulator.answer import Answer, Endpoint, Request, Stamp
 from tollway.simulator.dialects.openai.errors import invalid
 from tollway.simulator.dialects.openai.requests import ChatRequest, StreamOptions, decoded
 from tollway.simulator.dialects.openai.said import Said, prompt_tokens, say
+from tollway.simulator.dialects.openai.stream import stream
 from tollway.simulator.dialects.openai.usage import Counts, counts
 from tollway.simulator.knobs import Knobs
 from tollway.simulator.tokens import count, pieces
 
 FINGERPRINT = b'"system_fingerprint":"fp_70117a1"'
 """One simulator, one backend configuration."""
-
-DONE = b"data: [DONE]\n\n"
 
 _decoder = msgspec.json.Decoder(ChatRequest)
 _json = msgspec.json.encode
@@ -40,12 +39,7 @@ def answer(request: ChatRequest, model: str, knobs: Knobs, stamp: Stamp) -> Answ
         raise invalid("'stream_options' needs 'stream' to be true.", "stream_options")
     said = [say(request, model, knobs, stamp.serial, index) for index in range(request.n or 1)]
     tally = counts(prompt, audio, sum(choice.tokens for choice in said), knobs)
-    frame = b'"created":%d,"model":%b,"service_tier":%b,%b' % (
-        stamp.created,
-        _json(knobs.answer_model or model),
-        _tier(request.service_tier),
-        FINGERPRINT,
-    )
+    frame = _frame(stamp.created, knobs.answer_model or model, request.service_tier)
     ident = "chatcmpl-" + stamp.serial
     if request.stream:
         made = _stream(request, said, knobs, ident, frame, tally)
@@ -58,8 +52,16 @@ def answer(request: ChatRequest, model: str, knobs: Knobs, stamp: Stamp) -> Answ
     return made
 
 
-def _tier(asked: str | None) -> bytes:
-    return _json(asked if asked in ("flex", "priority", "scale") else "default")
+# A second has many answers: what they share is made once.
+@lru_cache(maxsize=256)
+def _frame(created: int, model: str, tier: str | None) -> bytes:
+    served = tier if tier in ("flex", "priority", "scale") else "default"
+    return b'"created":%d,"model":%b,"service_tier":%b,%b' % (
+        created,
+        _json(model),
+        _json(served),
+        FINGERPRINT,
+    )
 
 
 def _whole(
@@ -131,27 +133,7 @@ def _stream(
         events.append(head + b'],"usage":' + usage + b"}\n\n")
     elif every:
         usage, usage_at = tally.usage(knobs.usage), len(events) - 1
-    if knobs.error_event is not None:
-        events = [*events[: knobs.error_event], ERROR_EVENT]
-    elif not knobs.no_done:
-        events.append(DONE)
-    tokens += [0] * (len(events) - len(tokens))
-    return Answer(
-        ident,
-        events,
-        streamed=True,
-        content_type=b"text/event-stream; charset=utf-8",
-        headers=b"cache-control: no-cache\r\n",
-        usage=usage,
-        usage_at=usage_at,
-        event_tokens=tokens,
-    )
-
-
-ERROR_EVENT = (
-    b'data: {"error":{"message":"The server had an error while processing your request. Sorry about that!",'
-    b'"type":"server_error","param":null,"code":null}}\n\n'
-)
+    return stream(ident, events, tokens, usage, usage_at, knobs)
 
 
 def _with_running_usage(

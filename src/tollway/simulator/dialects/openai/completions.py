@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from tollway.simulator.answer import Answer, Endpoint, Request, Stamp
-from tollway.simulator.dialects.openai.chat import DONE, ERROR_EVENT, FINGERPRINT, NO_OPTIONS
+from tollway.simulator.dialects.openai.chat import FINGERPRINT, NO_OPTIONS
 from tollway.simulator.dialects.openai.errors import invalid
 from tollway.simulator.dialects.openai.requests import CompletionRequest, cut_at_stop, decoded
 from tollway.simulator.dialects.openai.said import default_text
+from tollway.simulator.dialects.openai.stream import stream
 from tollway.simulator.dialects.openai.usage import Counts, counts
 from tollway.simulator.knobs import Knobs
 from tollway.simulator.tokens import TOKEN, count, pieces
@@ -167,21 +168,7 @@ def _stream(
         events.append(head + b'],"usage":' + usage + b"}\n\n")
     elif every:
         usage, usage_at = tally.usage(knobs.usage), len(events) - 1
-    if knobs.error_event is not None:
-        events = [*events[: knobs.error_event], ERROR_EVENT]
-    elif not knobs.no_done:
-        events.append(DONE)
-    tokens += [0] * (len(events) - len(tokens))
-    return Answer(
-        ident,
-        events,
-        streamed=True,
-        content_type=b"text/event-stream; charset=utf-8",
-        headers=b"cache-control: no-cache\r\n",
-        usage=usage,
-        usage_at=usage_at,
-        event_tokens=tokens,
-    )
+    return stream(ident, events, tokens, usage, usage_at, knobs)
 
 
 def _running(tally: Counts, completion: int) -> Counts:

@@ -41,7 +41,7 @@ class Call(Struct):
     arguments: str
 
 
-class Said(Struct):
+class Said(Struct, gc=False):
     """One choice. ``tokens`` counts content, refusal, names and arguments, not reasoning."""
 
     finish: str
@@ -162,7 +162,7 @@ def _tool_calls(functions: list[Function], knobs: Knobs, serial: str, index: int
             if count(arguments) > room:
                 arguments, finish = arguments[: room * TOKEN], "length"
             left = room - count(arguments)
-        calls.append(Call(f"call_{serial[-16:]}{index:02x}{number:02x}", function.name, arguments))
+        calls.append(Call(f"call_{serial}{index:02x}{number:02x}", function.name, arguments))
         if finish == "length":
             break
     return Said(finish, sum(count(call.name) + count(call.arguments) for call in calls), calls=calls)

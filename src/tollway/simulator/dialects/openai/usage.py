@@ -9,7 +9,7 @@ from msgspec import Struct
 from tollway.simulator.knobs import Knobs
 
 
-class Counts(Struct):
+class Counts(Struct, gc=False):
     """Tokens of one answer. Cached and audio are parts of the prompt, reasoning and audio of the
     completion."""
 
