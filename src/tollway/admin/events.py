@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-FLUSH_DEADLINE = 3.0
+FLUSH_DEADLINE = 2.0
 """Seconds a read waits for the ledger to catch up: a slow database must not hang the reader."""
 
 

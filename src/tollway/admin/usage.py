@@ -15,23 +15,12 @@ from tollway.admin.events import Since, Until, caught_up, ledger_of, moment
 from tollway.model.money import Money
 
 
-class UsageRow(Struct, frozen=True, kw_only=True):
-    """The sums of one group. Of the dimensions only those asked for are there; null where events had none.
+class Sums(Struct, frozen=True, kw_only=True):
+    """What was consumed: ``requests`` counts attempts, ``errors`` those that failed.
 
-    ``requests`` counts attempts, ``errors`` those that failed. ``unpriced_requests`` have no known price:
-    their cost is missing from ``cost_nano_usd``.
+    ``unpriced_requests`` have no known price: their cost is missing from ``cost_nano_usd``.
     """
 
-    day: str | UnsetType = UNSET
-    key: str | UnsetType | None = UNSET
-    key_id: str | UnsetType | None = UNSET
-    team: str | UnsetType | None = UNSET
-    user: str | UnsetType | None = UNSET
-    customer: str | UnsetType | None = UNSET
-    endpoint: str | UnsetType | None = UNSET
-    model: str | UnsetType | None = UNSET
-    provider: str | UnsetType | None = UNSET
-    upstream_model: str | UnsetType | None = UNSET
     requests: int = 0
     errors: int = 0
     input: int = 0
@@ -53,15 +42,29 @@ class UsageRow(Struct, frozen=True, kw_only=True):
     unpriced_requests: int = 0
 
 
-DIMENSIONS = tuple(field.name for field in msgspec.structs.fields(UsageRow) if field.default is UNSET)
-MEASURES = UsageRow.__struct_fields__[len(DIMENSIONS) :]
+class UsageRow(Sums, frozen=True, kw_only=True):
+    """The sums of one group. Of the dimensions only those asked for are there; null where events had none."""
+
+    day: str | UnsetType = UNSET
+    key: str | UnsetType | None = UNSET
+    key_id: str | UnsetType | None = UNSET
+    team: str | UnsetType | None = UNSET
+    user: str | UnsetType | None = UNSET
+    customer: str | UnsetType | None = UNSET
+    endpoint: str | UnsetType | None = UNSET
+    model: str | UnsetType | None = UNSET
+    provider: str | UnsetType | None = UNSET
+    upstream_model: str | UnsetType | None = UNSET
+
+
+DIMENSIONS = UsageRow.__struct_fields__[len(Sums.__struct_fields__) :]
 
 
 class UsageReport(Struct, frozen=True, kw_only=True):
     """One row for each group, and the sum of them all."""
 
     data: tuple[UsageRow, ...]
-    total: UsageRow
+    total: Sums
 
 
 class UsageQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,7 +80,7 @@ def as_csv(report: UsageReport) -> str:
     """A report with a heading line and one line a group, without the total. Spreadsheets read it as it is."""
     text = io.StringIO()
     given = [name for name in DIMENSIONS if report.data and getattr(report.data[0], name) is not UNSET]
-    names = [*given, *MEASURES]
+    names = [*given, *Sums.__struct_fields__]
     writer = csv.writer(text)
     writer.writerow(names)
     for row in report.data:
@@ -96,9 +99,7 @@ async def report(context: Context, query: UsageQuery) -> UsageReport:
     since, until = moment(query.since, now), moment(query.until, now)
     await caught_up(context)
     rows, total = await ledger.usage(query.group_by, since, until, query.tz)
-    return UsageReport(
-        data=msgspec.convert(rows, tuple[UsageRow, ...]), total=msgspec.convert(total, UsageRow)
-    )
+    return UsageReport(data=msgspec.convert(rows, tuple[UsageRow, ...]), total=msgspec.convert(total, Sums))
 
 
 def _cell(value: str | int | None) -> str | int | None:
