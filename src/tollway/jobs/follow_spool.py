@@ -53,6 +53,11 @@ class Follower(ABC):
     async def _stored_position(self) -> Position: ...
 
     @abstractmethod
+    async def _rewind(self) -> None:
+        """Store ``BEGINNING``: the stored position lies past the spool's end, since an older copy of the
+        spool was put back. What was carried before is told by the events' ids."""
+
+    @abstractmethod
     async def _carry(self, records: Sequence[bytes], before: Position, after: Position) -> None:
         """Hand a batch on and store ``after``. Raises StoreUnavailable or OSError when it did not work,
         Again when the stored position turns out not to be ``before``."""
@@ -119,7 +124,7 @@ class Follower(ABC):
             if before is None:
                 before = await self._stored_position()
                 if before > self._spool.end:
-                    # The spool was put back from a copy. What it holds is told apart by event ids.
+                    await self._rewind()
                     before = BEGINNING
             records, after = self._spool.read(before, BATCH_BYTES, BATCH_RECORDS)
             if after != before:

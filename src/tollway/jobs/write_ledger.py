@@ -37,6 +37,9 @@ class LedgerWriter(Follower):
     async def _stored_position(self) -> Position:
         return await self._ledger.position(self._spool.id)
 
+    async def _rewind(self) -> None:
+        await self._ledger.forget(self._spool.id)
+
     async def _carry(self, records: Sequence[bytes], before: Position, after: Position) -> None:
         entries: list[Entry] = []
         for at, record in enumerate(records):

@@ -45,6 +45,9 @@ class SinkWriter(Follower):
         except (FileNotFoundError, msgspec.MsgspecError):
             return BEGINNING
 
+    async def _rewind(self) -> None:
+        await asyncio.to_thread(self._store, BEGINNING)
+
     async def _carry(self, records: Sequence[bytes], before: Position, after: Position) -> None:
         if self._trying != before:
             self._trying, self._done = before, set()

@@ -53,7 +53,7 @@ async def upgrade(database: Database) -> bool:
         # A newer version only adds; it keeps what this one needs.
         _log.warning("the database is at version %s, this program knows %s", found, HEAD)
         return False
-    await _upgrade_apart(database)
+    await upgrade_apart(database)
     return True
 
 
@@ -71,7 +71,8 @@ def _create(connection: Connection) -> bool:
     return True
 
 
-async def _upgrade_apart(database: Database) -> None:
+async def upgrade_apart(database: Database) -> None:
+    """Run Alembic in a process of its own. Raises StoreUnavailable with its last word when it fails."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

@@ -111,6 +111,11 @@ class Ledger:
         # Through the writer: what an earlier, slow transaction did is settled before this looks.
         return await self._database.write(look)
 
+    async def forget(self, spool: str) -> None:
+        """Let a spool's events be stored from its beginning; those stored already are told by their ids."""
+        query = spool_positions.delete().where(spool_positions.c.spool == spool)
+        await self._database.write(lambda connection: connection.execute(query) and None)
+
     async def append(
         self,
         entries: Sequence[Entry],

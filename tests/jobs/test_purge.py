@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from tollway.config.settings import LogSettings
+from tollway.jobs.purge import STEP, Purge
+from tollway.jobs.write_ledger import LedgerWriter
+from tollway.storage.engine import Database
+from tollway.storage.repositories import rollups
+from tollway.storage.repositories.bodies import Bodies, Body
+from tollway.storage.repositories.events import Events
+from tollway.storage.spool import Spool
+
+NOW = datetime(2026, 11, 13, 12, tzinfo=UTC).timestamp()
+
+
+async def test_what_is_due_goes_and_the_sums_stay(spool: Spool, database: Database, put, event) -> None:
+    put(*(event(n) for n in range(3 * STEP)))
+    assert await LedgerWriter(spool, database).drain(5)
+    bodies, events = Bodies(database), Events(database)
+    await bodies.add([Body(event_id=f"ue_{n}", request=b"x", expires_at=NOW + n - 70) for n in range(100)])
+    before = await events.usage(["key", "day"])
+
+    for_ever = Purge(bodies, events, LogSettings(), lambda: NOW)
+    assert await for_ever.once() == (71, 0)
+    assert await for_ever.once() == (0, 0)
+    assert await events.count() == 3 * STEP
+
+    # The cut falls on noon of the 12th: the whole days before the 12th go.
+    short = Purge(bodies, events, LogSettings(events_retention=1.0 * 86400), lambda: NOW)
+    assert await short.once() == (0, 2 * STEP)
+    assert await events.count() == STEP
+    assert await events.usage(["key", "day"]) == before
+    assert await rollups.verify(database) == []

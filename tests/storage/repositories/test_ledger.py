@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+from sqlalchemy import select
+
+from tollway.model.usage import Usage
+from tollway.storage.engine import Database
+from tollway.storage.repositories import rollups
+from tollway.storage.repositories.events import Events
+from tollway.storage.repositories.ledger import Entry, Head, Ledger, PositionMoved, entry
+from tollway.storage.segments import BEGINNING, Position
+from tollway.storage.tables import DIMENSIONS, UNITS, events
+
+
+def entries(*stored) -> list[Entry]:
+    return [entry(msgspec.json.encode(event)) for event in stored]
+
+
+def test_columns_follow_the_model() -> None:
+    """The statement is positional: a field added to the model must find its column."""
+    names = Usage.__struct_fields__
+    assert tuple("service_calls" if name == "requests" else name for name in names) == UNITS
+    head = Head.__struct_fields__
+    start = head.index(DIMENSIONS[0])
+    assert head[start : start + len(DIMENSIONS)] == DIMENSIONS
+    stored = [column.name for column in events.columns if column.name not in ("seq", "event")]
+    assert sorted(stored) == sorted((*head[:-1], *UNITS))
+
+
+async def test_every_column_is_what_the_event_says(database: Database, make_event) -> None:
+    usage = Usage(**{name: n for n, name in enumerate(Usage.__struct_fields__, 1)})
+    event = make_event(
+        7, usage=usage, user="ada", customer="acme", attempt=3, status=500, outcome="error", priced=False
+    )
+    await Ledger(database).append(entries(event), "s", BEGINNING, Position(1, 9))
+    row = await database.read(lambda connection: connection.execute(select(events)).mappings().one())
+    told = msgspec.structs.asdict(event)
+    for name in Head.__struct_fields__[:-1]:
+        assert row[name] == told[name], name
+    for number, name in enumerate(UNITS, 1):
+        assert row[name] == number, name
+    assert row["event"] == msgspec.json.encode(event)
+    assert await rollups.verify(database) == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 255, 256])
+async def test_batches_of_any_size(database: Database, make_event, count: int) -> None:
+    batch = entries(*(make_event(n, model=f"m{n % 70}", cost_nano_usd=n) for n in range(count)))
+    assert await Ledger(database).append(batch, "s", BEGINNING, Position(1, 9)) == count
+    assert await Events(database).count() == count
+    _, total = await Events(database).usage(["model"])
+    assert (total["requests"], total["cost_nano_usd"]) == (count, sum(range(count)))
+    assert await rollups.verify(database) == []
+
+
+async def test_an_id_counts_once(database: Database, make_event) -> None:
+    ledger = Ledger(database)
+    first = entries(make_event(1), make_event(2))
+    assert await ledger.append(first, "s", BEGINNING, Position(1, 10)) == 2
+    again = entries(make_event(2), make_event(3), make_event(3), make_event(1))
+    assert await ledger.append(again, "s", Position(1, 10), Position(1, 20)) == 1
+    assert await ledger.append(again, "other", BEGINNING, Position(1, 20)) == 0
+    assert await Events(database).count() == 3
+    _, total = await Events(database).usage([])
+    assert (total["requests"], total["cost_nano_usd"]) == (3, 300)
+    assert await ledger.position("s") == Position(1, 20)
+    assert await ledger.position("other") == Position(1, 20)
+
+
+async def test_a_position_moves_once(database: Database, make_event) -> None:
+    """Two writers that read the same batch: one stores it."""
+    ledger = Ledger(database)
+    batch = entries(make_event(1))
+    assert await ledger.position("s") == BEGINNING
+    await ledger.append(batch, "s", BEGINNING, Position(1, 10))
+    for before in (BEGINNING, Position(1, 5), Position(2, 10)):
+        with pytest.raises(PositionMoved):
+            await ledger.append(entries(make_event(2)), "s", before, Position(1, 20))
+    assert await ledger.position("s") == Position(1, 10)
+    assert await Events(database).count() == 1
+    await ledger.append([], "s", Position(1, 10), Position(2, 0))
+    assert await ledger.position("s") == Position(2, 0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"time": "yesterday"},
+        {"time": "2026-11-20T10:00:00Z"},
+        {"cost_nano_usd": 1 << 60},
+        {"usage": {"input": 1 << 60}},
+        {"usage": {"input": "many"}},
+        {"id": None},
+        {"status": "ok"},
+    ],
+)
+def test_what_is_no_event_is_refused(make_event, changes: dict[str, object]) -> None:
+    told = msgspec.json.decode(msgspec.json.encode(make_event(1)))
+    with pytest.raises((msgspec.MsgspecError, ValueError)):
+        entry(msgspec.json.encode({**told, **changes}))
