@@ -58,7 +58,7 @@ def test_the_table_by_key(tollway: Run, record: Callable[[list[UsageEvent]], Non
     assert lines[3][:6] == ["total", "4", "1", "480", "28", "7.50"]
     assert len(lines[1][6]) == 24
     assert len(lines[2][6]) == 6, "a quarter of the longest bar"
-    assert "1 requests have no known price" in done.stderr
+    assert "missing from these sums: 1 requests" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -60,8 +60,10 @@ def examine(config: str | None, offline: bool) -> list[Finding]:
         for problem in problems
     ]
     if not problems:
-        found = f"{settings.source or 'no file, the environment only'}: {len(settings.providers)} providers, "
-        found += f"{len(settings.models)} models, {len(settings.keys)} keys"
+        counts = (
+            f"providers {len(settings.providers)}, models {len(settings.models)}, keys {len(settings.keys)}"
+        )
+        found = f"{settings.source or 'no file, the environment only'}: {counts}"
         findings.append(Finding(check="configuration", state="ok", found=found))
     findings += checks.credentials(settings, os.environ)
     findings.append(checks.data_directory(settings))

@@ -76,7 +76,7 @@ def _print(by: str, since: str, rows: Sequence[tuple[str, Sums]], total: Sums) -
     print_rich(table)
     if total.unpriced_requests:
         click.echo(
-            f"{total.unpriced_requests:,} requests have no known price and are missing from these sums "
+            f"Without a known price, and missing from these sums: {total.unpriced_requests:,} requests "
             "(`tollway prices refresh` says how to set one).",
             err=True,
         )
