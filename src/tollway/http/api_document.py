@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, inspect
 
 import tollway
 from tollway.admin.action import Action
@@ -52,6 +52,7 @@ def document(actions: Iterable[Action[..., Struct]]) -> Object:
     _, schemas = msgspec.json.schema_components(
         [*bodies, *(action.result for action in listed), Error], ref_template=_SCHEMAS
     )
+    _require_what_is_always_there(schemas, [*(action.result for action in listed), Error])
     paths: dict[str, Json] = {}
     for action in listed:
         path = paths.setdefault(PREFIX + action.path, {})
@@ -77,6 +78,33 @@ def document(actions: Iterable[Action[..., Struct]]) -> Object:
             },
         },
     }
+
+
+def _require_what_is_always_there(schemas: dict[str, Object], answers: Iterable[type[Struct]]) -> None:
+    """A default says what may be left out of a request. An answer leaves out only what its Struct omits."""
+    for struct in _structs(inspect.multi_type_info(answers)):
+        if not struct.cls.__struct_config__.omit_defaults:
+            fields = msgspec.structs.fields(struct.cls)
+            given = [field.encode_name for field in fields if field.default is not UNSET]
+            schemas[struct.cls.__name__]["required"] = [*given]
+
+
+def _structs(types: Iterable[inspect.Type]) -> list[inspect.StructType]:
+    """Every Struct that occurs in these types, once."""
+    found: dict[type, inspect.StructType] = {}
+    waiting = list(types)
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, inspect.StructType) and each.cls not in found:
+            found[each.cls] = each
+            waiting += [field.type for field in each.fields]
+        elif isinstance(each, inspect.UnionType):
+            waiting += each.types
+        elif isinstance(each, inspect.VarTupleType | inspect.ListType):
+            waiting.append(each.item_type)
+        elif isinstance(each, inspect.DictType):
+            waiting.append(each.value_type)
+    return list(found.values())
 
 
 def _operation(action: Action[..., Struct]) -> Object:
