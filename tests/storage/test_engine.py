@@ -118,6 +118,22 @@ async def test_work_that_hangs_does_not_hold_the_caller(database: Database) -> N
     let_go.set()
 
 
+async def test_work_that_nobody_waits_for_is_not_done_later(database: Database) -> None:
+    """A write behind a slow one: who was told that it failed must not find it done afterwards."""
+    let_go = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    slow = asyncio.create_task(
+        database.write(lambda _: asyncio.run_coroutine_threadsafe(let_go.wait(), loop).result(10))
+    )
+    await asyncio.sleep(0.05)
+    insert = run("INSERT INTO ledger_state VALUES ('late', 'x') RETURNING 1")
+    with pytest.raises(StoreUnavailable, match="did not answer"):
+        await database.write(insert, deadline=-0.8)
+    let_go.set()
+    await slow
+    assert await database.write(run("SELECT count(*) FROM ledger_state")) == 0
+
+
 async def test_a_locked_database_is_named(database: Database, holder: sqlite3.Connection) -> None:
     # The busy timeout of five seconds is cut short for this test, in the way the engine sets it.
     def hurry(connection: Connection) -> None:

@@ -348,7 +348,7 @@ def test_damage_in_the_middle_costs_one_record(make_spool, where: str, live: boo
     if not live:
         spool = make_spool()
     assert everything(spool)[0] == [b"first" * 50, *[b"third %d" % n for n in range(100)]]
-    assert (spool.damaged, spool.torn, spool.quarantined) == (1, 0, 1)
+    assert (spool.damaged, spool.torn, spool.quarantine.count) == (1, 0, 1)
     line = msgspec.json.decode((spool.directory / "quarantine.ndjson").read_bytes())
     assert line["why"].startswith("damaged, segment 1")
 

@@ -17,8 +17,8 @@ from tollway.storage.spool import BEGINNING, Position, Spool
 
 _log = logging.getLogger(__name__)
 
-_SLICE = 32
-"""Events read before other tasks of the loop get their turn: about 0.1 ms."""
+_SLICE = 64
+"""Events read before other tasks of the loop get their turn: about 0.15 ms."""
 
 
 class LedgerWriter(Follower):
@@ -64,7 +64,7 @@ class LedgerWriter(Follower):
         # Before the commit, so that none is lost; remembered, so that a batch tried again does not repeat it.
         if record in self._put_aside:
             return
-        self._spool.quarantine(record, f"not a usage event: {error}")
+        self._spool.quarantine.put(record, f"not a usage event: {error}")
         self._put_aside.add(record)
         self.poisoned += 1
         _log.error("a spooled record is no usage event (%s) and was put aside", error)

@@ -94,7 +94,7 @@ class Database:
         """Run ``work`` in one transaction, committed when it returns and undone when it raises.
 
         ``durable``: this commit and every one before it survive a power cut; without it a power cut may undo
-        the newest ones. After a passed deadline the transaction may still be committed.
+        the newest ones. When the deadline passes within the transaction it may still be committed.
         """
         return await self._run(self._write_thread, self._writer, work, deadline, durable)
 
@@ -107,8 +107,11 @@ class Database:
         durable: bool = False,
     ) -> Result:
         running: list[sqlite3.Connection] = []
+        given_up = False
 
         def job() -> Result:
+            if given_up:
+                raise StoreUnavailable("Nobody waits for this any more.")
             try:
                 self._notice_replacement()
                 with engine.connect() as connection:
@@ -137,14 +140,16 @@ class Database:
         loop = asyncio.get_running_loop()
         alarm = loop.call_later(deadline, interrupt)
         future = loop.run_in_executor(threads, job)
+        future.add_done_callback(_forget)
         try:
             # The interrupt ends a slow query; the wait ends a disk that does not answer at all.
             return await asyncio.wait_for(asyncio.shield(future), deadline + 1.0)
         except TimeoutError as error:
-            future.add_done_callback(_forget)
             message = f"The database {self.path} did not answer within {deadline:g} s."
             raise StoreUnavailable(message) from error
         finally:
+            # Work still in the queue is dropped: its caller was told that it did not happen.
+            given_up = True
             alarm.cancel()
 
     def _notice_replacement(self) -> None:
@@ -181,6 +186,7 @@ class Database:
 
 
 def _forget(future: asyncio.Future[Result]) -> None:
+    """Work whose caller is gone may fail unseen."""
     if not future.cancelled():
         future.exception()
 

@@ -6,7 +6,6 @@ event always fits. One process owns a directory. What payloads mean, and where t
 
 from __future__ import annotations
 
-import base64
 import errno
 import fcntl
 import logging
@@ -14,16 +13,15 @@ import os
 import secrets
 import threading
 import time
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from zlib import crc32
 
-import msgspec
-
 from tollway.config.settings import SpoolSettings
 from tollway.errors import ConfigError, StoreUnavailable
+from tollway.storage.quarantine import Quarantine
+from tollway.storage.reader import Reader
 from tollway.storage.segments import (
     BEGINNING,
     HEADER,
@@ -32,11 +30,9 @@ from tollway.storage.segments import (
     Position,
     blank,
     is_blank,
-    next_record,
     preallocate,
     segment_numbers,
     segment_path,
-    split,
 )
 
 __all__ = ["BEGINNING", "RECORD_LIMIT", "Position", "Spool"]
@@ -48,7 +44,6 @@ KEPT_LIMIT = 256
 
 _RETRY_ROOM = 0.1
 _MIN_SEGMENT = 8 * SLOT
-_DAMAGE_SHOWN = 64 * 1024
 
 _pack = HEADER.pack
 _pwrite = os.pwrite
@@ -62,9 +57,8 @@ class Spool:
     process owns the directory, ConfigError when the settings leave no room for two segments, OSError when the
     directory cannot be made. A full disk does not stop it: ``enter`` refuses until there is room.
 
-    Counters: ``write_errors`` failed appends, ``sync_errors`` failed flushes, ``damaged`` stretches of
-    unreadable bytes skipped while reading, ``torn`` segments whose last record was cut off, ``quarantined``
-    records put aside, ``overrun`` segments used again before a soft holder had read them.
+    Counters: ``write_errors`` failed appends, ``sync_errors`` failed flushes, ``overrun`` segments used again
+    before a soft holder had read them.
     """
 
     def __init__(
@@ -80,7 +74,7 @@ class Spool:
         self._clock = clock
         self._fsync = settings.fsync
         self._slots = self._segment_bytes // SLOT
-        self.write_errors = self.sync_errors = self.damaged = self.torn = self.quarantined = self.overrun = 0
+        self.write_errors = self.sync_errors = self.overrun = 0
 
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock_fd = _own(directory)
@@ -106,7 +100,8 @@ class Spool:
         self._number = self._offset = self._size = 0
         self._synced = BEGINNING
         self._fd = -1
-        self._reading = self._read_fd = -1
+        self.quarantine = Quarantine(directory)
+        self._reader = Reader(directory, self._closed, lambda: self.end, self.quarantine)
         self._holders: dict[str, tuple[int, bool]] = {}
         self._patience = min(4, self._max_bytes // self._segment_bytes // 4)
         self._stopping = False
@@ -169,7 +164,8 @@ class Spool:
         if not self._kept and not self._retries:
             _log.error("an event could not be written to %s and waits in memory: %s", self.directory, error)
         self._kept.append(payload)
-        self._recount()
+        with self._changing:
+            self._recount()
 
     # -- admission
 
@@ -279,76 +275,17 @@ class Spool:
         No records mean that everything was read. Damage is skipped, counted and kept in
         ``quarantine.ndjson``. Raises OSError when a segment cannot be read at all.
         """
-        max_bytes = max(max_bytes, SLOT)
-        number, offset = position
-        while True:
-            if number != self._number and number not in self._closed:
-                number, offset = self._segment_after(number), 0
-                if number < 0:
-                    return [], position
-            live = number == self._number
-            limit = self._offset if live else self._closed[number]
-            if offset >= limit:
-                if live:
-                    return [], Position(number, offset)
-                number, offset = self._segment_after(number), 0
-                continue
-            descriptor = self._open_for_reading(number)
-            chunk = os.pread(descriptor, min(max_bytes, limit - offset), offset)
-            records, used, stopped = split(chunk, max_records)
-            if records:
-                return records, Position(number, offset + used)
-            if stopped or len(chunk) < SLOT:
-                offset = self._skip(descriptor, number, offset, limit)
+        return self._reader.read(position, max_bytes, max_records)
 
-    def _segment_after(self, number: int) -> int:
-        numbers = sorted(self._closed)
-        if self._fd >= 0:
-            numbers.append(self._number)
-        at = bisect_right(numbers, number)
-        return numbers[at] if at < len(numbers) else -1
+    @property
+    def damaged(self) -> int:
+        """Stretches of unreadable bytes that were skipped while reading."""
+        return self._reader.damaged
 
-    def _open_for_reading(self, number: int) -> int:
-        if self._reading != number:
-            if self._read_fd >= 0:
-                os.close(self._read_fd)
-            self._reading = self._read_fd = -1
-            if number < 0:
-                return -1
-            self._read_fd = os.open(segment_path(self.directory, number), os.O_RDONLY | os.O_CLOEXEC)
-            self._reading = number
-        return self._read_fd
-
-    def _skip(self, descriptor: int, number: int, offset: int, limit: int) -> int:
-        """Past what cannot be read at ``offset``: to the next intact record, or to the end of the segment."""
-        found = next_record(descriptor, offset + 1, limit)
-        if found is None:
-            if not is_blank(descriptor, offset, limit):
-                self.torn += 1
-                _log.warning("segment %d of %s ends in a torn record at %d", number, self.directory, offset)
-            return limit
-        self.damaged += 1
-        _log.error(
-            "segment %d of %s is damaged from %d to %d: skipped", number, self.directory, offset, found
-        )
-        lost = os.pread(descriptor, min(found - offset, _DAMAGE_SHOWN), offset)
-        try:
-            self.quarantine(lost, f"damaged, segment {number}, bytes {offset} to {found}")
-        except OSError as error:
-            _log.error("the damaged bytes could not be put aside: %s", error)
-        return found
-
-    def quarantine(self, record: bytes, why: str) -> None:
-        """Put a record nobody can read aside, in ``quarantine.ndjson`` (base64). Raises OSError."""
-        line = msgspec.json.encode({"why": why, "base64": base64.b64encode(record).decode()}) + b"\n"
-        path = self.directory / "quarantine.ndjson"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(descriptor, line)
-            os.fdatasync(descriptor)
-        finally:
-            os.close(descriptor)
-        self.quarantined += 1
+    @property
+    def torn(self) -> int:
+        """Segments whose last record a crash cut off."""
+        return self._reader.torn
 
     def release(self, position: Position, holder: str = "ledger", *, soft: bool = False) -> None:
         """``holder`` has every record before ``position``: segments that all holders are past may be used
@@ -368,8 +305,7 @@ class Spool:
         done += overrun
         if not done:
             return
-        if self._reading in done:
-            self._open_for_reading(-1)
+        self._reader.close()
         with self._changing:
             for number in done:
                 size = self._closed.pop(number)
@@ -405,7 +341,8 @@ class Spool:
             if self.write_errors != failures:
                 kept.rotate(1)
                 break
-        self._recount()
+        with self._changing:
+            self._recount()
         if not kept:
             _log.info("the events kept in memory are written to %s", self.directory)
 
@@ -481,11 +418,15 @@ class Spool:
     def close(self) -> None:
         """Flush, stop the thread, give up the directory. Records stay for the next process."""
         self.retry()
+        if self._kept:
+            _log.critical(
+                "%d events could not be written to %s and are lost", len(self._kept), self.directory
+            )
         self._stopping = True
         self._nudge.set()
         self._tender.join()
         self._flush()
-        self._open_for_reading(-1)
+        self._reader.close()
         for _, descriptor in self._spares:
             os.close(descriptor)
         if self._fd >= 0:

@@ -17,7 +17,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 from msgspec.structs import astuple
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, select
 from sqlalchemy.exc import IntegrityError
 
 from tollway.model.usage import Usage
@@ -84,12 +84,14 @@ def entry(record: bytes) -> Entry:
     time = head.time
     if len(time) != _TIME or time[_DAY] != "T" or time[-1] != "Z":
         raise ValueError(f"time is {time!r}")
-    flat = astuple(head)
-    usage = astuple(head.usage)
+    *columns, counted = astuple(head)
+    usage = astuple(counted)
     adds = (1, head.outcome == "error", *usage, head.cost_nano_usd, not head.priced)
     if not -_SANE < sum(adds) < _SANE:
         raise ValueError("a number is too large")
-    return Entry((*flat[:-1], *usage, record), (time[:_DAY], *flat[_FIRST_DIMENSION:_AFTER_DIMENSIONS]), adds)
+    return Entry(
+        (*columns, *usage, record), (time[:_DAY], *columns[_FIRST_DIMENSION:_AFTER_DIMENSIONS]), adds
+    )
 
 
 class Ledger:
@@ -153,23 +155,12 @@ class PositionMoved(Exception):
 
 
 _MOVE = (
-    spool_positions.update()
-    .where(spool_positions.c.spool == bindparam("name"))
-    .where(spool_positions.c.segment == bindparam("old_segment"))
-    .where(spool_positions.c.offset == bindparam("old_offset"))
-    .values(segment=bindparam("new_segment"), offset=bindparam("new_offset"))
+    'UPDATE spool_positions SET segment = ?, "offset" = ? WHERE spool = ? AND segment = ? AND "offset" = ?'
 )
 
 
 def _move(connection: Connection, spool: str, before: Position, after: Position) -> None:
-    values = {
-        "name": spool,
-        "old_segment": before.segment,
-        "old_offset": before.offset,
-        "new_segment": after.segment,
-        "new_offset": after.offset,
-    }
-    if connection.execute(_MOVE, values).rowcount == 1:
+    if connection.exec_driver_sql(_MOVE, (*after, spool, *before)).rowcount == 1:
         return
     known = select(spool_positions.c.spool).where(spool_positions.c.spool == spool)
     if before != BEGINNING or connection.execute(known).first() is not None:
