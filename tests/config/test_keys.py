@@ -25,6 +25,7 @@ from tollway.model.key import Budget
         ("{name: a, key: x, budget: {usd: 1, per: mounth}}", 'budget.per: expected day, week, month, total or a number of days such as 30d, not "mounth"'),
         ("{name: a, key: x, budget: [1usd/day, 2usd/day]}", "key a: budget: names the same period twice"),
         ("{name: a, key: x, expires: 30d}", "key a: expires: expected a date such as 2027-01-31 or 2027-01-31T12:00:00Z (a file has no moment to count from)"),
+        ("{name: a, key: x, expires: 9999-12-31T23:59:59-14:00}", "key a: expires: a date lies in the years 1970 to 9999"),
         ("{name: a, key: x, models: [fats]}", 'key a: models names "fats", which is not under models; did you mean "fast"?'),
         ("{name: a, key: adminadmin}", "key a: has the same value as the admin key"),
         ("nonsense", "keys: expected an item such as {name: ci, key: ${CI_KEY}}"),

@@ -203,6 +203,13 @@ def test_every_problem_is_found_in_the_order_of_the_file(problems: Callable[...,
     assert 'unknown setting "provders"; did you mean "providers"?' in found[3]
 
 
+def test_reading_ends_where_everything_is_wrong(problems: Callable[..., list[str]]) -> None:
+    found = problems("".join(f"setting{n}: 1\n" for n in range(50_000)))
+    assert len(found) == 201
+    assert found[-1] == "tollway.yaml: reading ended after 200 problems"
+    assert len(problems("a: 1\n" * 50_000)) == 201
+
+
 def test_unreadable_files(tmp_path: Path) -> None:
     for path in (str(tmp_path / "absent.yaml"), str(tmp_path), "a\0b"):
         with pytest.raises(ConfigError, match="cannot be read"):

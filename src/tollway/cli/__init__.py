@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 
 import click
@@ -89,9 +88,4 @@ def cli() -> None:
 
 def main() -> None:
     """The entry point. Leaves the process with the exit code."""
-    try:
-        cli.main(prog_name="tollway")
-    except BrokenPipeError:
-        # The reader went away (`tollway models | head`); closing stdout anew must not complain either.
-        sys.stderr.close()
-        sys.exit(1)
+    cli.main(prog_name="tollway")

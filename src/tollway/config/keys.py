@@ -14,6 +14,7 @@ from tollway.model.key import Budget, RateLimit, VirtualKey
 from tollway.model.secret import Secret
 
 _MOST = 1_000_000_000_000
+_LATEST = 253402300799.0
 
 
 def read_keys(
@@ -157,12 +158,14 @@ def _metadata(node: Node, _: Report) -> dict[str, str]:
 
 def _expires(node: Node, _: Report) -> float:
     """An ISO date or time, UTC unless it says otherwise, to Unix seconds."""
-    written = reading.text_of(node)
     try:
-        moment = datetime.fromisoformat(written)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        moment = datetime.fromisoformat(reading.text_of(node))
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         # ``30d`` would begin anew at every start of the server, so that the key never expired.
         raise Bad(
             "expected a date such as 2027-01-31 or 2027-01-31T12:00:00Z (a file has no moment to count from)"
         ) from None
+    if not 0 <= seconds <= _LATEST:
+        raise Bad("a date lies in the years 1970 to 9999")
+    return seconds

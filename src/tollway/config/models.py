@@ -11,6 +11,7 @@ from tollway.config import reading
 from tollway.config.reading import Table
 from tollway.config.report import Bad, Report, shown
 from tollway.config.settings import ModelSettings, ProviderSettings, TargetSettings
+from tollway.config.timeouts import clocks_of
 from tollway.config.yaml_marks import Mapping as MappingNode
 from tollway.config.yaml_marks import Node, Scalar, Sequence
 from tollway.model.clocks import DEFAULT_CLOCKS, Clocks
@@ -76,7 +77,7 @@ class _Model:
             targets: tuple[TargetSettings, ...] = (only,) if only else ()
         elif (node := table.node("targets")) is not None:
             targets = self._targets(node, table)
-            reading.clocks(table, None, DEFAULT_CLOCKS)  # read even when no target was usable
+            clocks_of(table, None, DEFAULT_CLOCKS)  # read even when no target was usable
         else:
             self.report.add(entry.line, f"{table.place}: names no target; add model: or targets:")
             targets = ()
@@ -117,17 +118,19 @@ class _Model:
         if not items:
             self.report.add(node.line, f"model {self.name}: names no target")
         found: list[TargetSettings] = []
+        names: set[str] = set()
         for item in items:
             target = self._target(item, model)
             if target is None:
                 continue
             name = target.id or target.model
-            if name in {seen.id or seen.model for seen in found}:
+            if name in names:
                 self.report.add(
                     item.line,
                     f"model {self.name}: {shown(name)} is named twice, so it would fall back to itself; "
                     "remove one, or tell them apart by id",
                 )
+            names.add(name)
             found.append(target)
         if found and all(target.weight == 0 for target in found):
             self.report.add(
@@ -146,7 +149,7 @@ class _Model:
         except Bad as bad:
             self.report.add(bad.line or node.line, f"model {self.name}: {bad.message}", meant=bad.meant)
             return None
-        clocks = reading.clocks(model, None, self._provider_clocks(name)) if model else None
+        clocks = clocks_of(model, None, self._provider_clocks(name)) if model else None
         return TargetSettings(model=name, clocks=clocks)
 
     def _target_of(self, table: Table, model: Table | None) -> TargetSettings | None:
@@ -155,8 +158,8 @@ class _Model:
         if name is None and not table.has("model"):
             self.report.add(table.line, f"{table.place}: model is missing; write provider/model")
         provider = self._provider_clocks(name or "")
-        clocks = reading.clocks(model, None, provider) if model else None
-        clocks = reading.clocks(table, clocks, provider)
+        clocks = clocks_of(model, None, provider) if model else None
+        clocks = clocks_of(table, clocks, provider)
         weight = table.get("weight", reading.integer(0, 1_000_000), 1)
         rates = table.get("price", read_rates, None)
         target_id = table.get("id", reading.name, None)

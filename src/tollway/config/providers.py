@@ -10,6 +10,7 @@ from tollway.config import reading
 from tollway.config.reading import Reader, Table
 from tollway.config.report import Bad, Report, closest, shown
 from tollway.config.settings import ProviderSettings
+from tollway.config.timeouts import clocks_of
 from tollway.config.yaml_marks import Mapping, Node
 from tollway.model.clocks import DEFAULT_CLOCKS
 from tollway.model.secret import Secret
@@ -54,7 +55,7 @@ def _provider(
         ca_file=table.get("ca_file", reading.text, None),
         proxy=table.get("proxy", reading.text, None),
         max_connections=table.get("max_connections", reading.integer(1, 100_000), 1000),
-        clocks=reading.clocks(table, DEFAULT_CLOCKS, DEFAULT_CLOCKS) or DEFAULT_CLOCKS,
+        clocks=clocks_of(table, DEFAULT_CLOCKS, DEFAULT_CLOCKS) or DEFAULT_CLOCKS,
         unpriced=table.get("unpriced", reading.choice("allow", "refuse"), None),
     )
     table.finish()

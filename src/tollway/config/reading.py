@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 from tollway.config import units
 from tollway.config.report import Bad, Report, closest, shown
 from tollway.config.yaml_marks import Mapping, Node, Plain, Scalar, Sequence, core_value
-from tollway.model.clocks import Clocks
 from tollway.model.secret import Secret
 
 T = TypeVar("T")
@@ -30,7 +29,7 @@ class Table:
         self.report = report
         self.place = place
         self.line = node.line if node is not None else 1
-        self._asked: list[str] = []
+        self._asked: dict[str, None] = {}
         self._node = node if isinstance(node, Mapping) else None
         if node is not None and self._node is None and not is_null(node):
             report.add(node.line, f"{place or 'the file'} must hold settings, each written `name: value`")
@@ -40,8 +39,7 @@ class Table:
 
     def node(self, key: str) -> Node | None:
         """What stands under a key, unread; None when it is absent or null."""
-        if key not in self._asked:
-            self._asked.append(key)
+        self._asked[key] = None
         found = self._node.entries.get(key) if self._node is not None else None
         return None if found is None or is_null(found) else found
 
@@ -276,38 +274,3 @@ def many(read: Reader[T], what: str) -> Reader[tuple[T, ...]]:
         return tuple(found)
 
     return read_all
-
-
-def clocks(table: Table, base: Clocks | None, fallback: Clocks) -> Clocks | None:
-    """``timeouts: {connect, first_byte, first_token, idle, total}``, or ``timeout: 30s`` for the total alone.
-
-    What is not given comes from ``base``, else from ``fallback``. Returns ``base`` where nothing is given.
-    """
-    both = table.has("timeout") and table.has("timeouts")
-    if both:
-        table.report.add(
-            table.line_of("timeout"), f"{table.name_of('timeout')}: give timeout or timeouts, not both"
-        )
-    total = table.get("timeout", duration, None)
-    node = table.node("timeouts")
-    if total is None and node is None:
-        return base
-    start = base or fallback
-    if node is None or both:
-        return Clocks(
-            connect=start.connect,
-            first_byte=start.first_byte,
-            first_token=start.first_token,
-            idle=start.idle,
-            total=total or start.total,
-        )
-    given = Table(node, table.report, table.name_of("timeouts"))
-    found = Clocks(
-        connect=given.get("connect", duration, start.connect),
-        first_byte=given.get("first_byte", duration, start.first_byte),
-        first_token=given.get("first_token", duration, start.first_token),
-        idle=given.get("idle", duration, start.idle),
-        total=given.get("total", duration, start.total),
-    )
-    given.finish()
-    return found

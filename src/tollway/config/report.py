@@ -13,6 +13,7 @@ from tollway.errors import ConfigError
 
 _SHOWN = 60
 _WORTH_HIDING = 6
+_MOST = 200
 _SECRET_LIKE = re.compile(
     r"(?i)\b(sk|pk|rk|gsk|xai|ghp|hf|bearer|basic)[-_ ]|\b(aiza|akia|eyj)|[A-Za-z0-9]{28,}"
 )
@@ -33,7 +34,7 @@ class Report:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self._found: list[tuple[int, str]] = []
+        self._found: dict[tuple[int, str], None] = {}
         self._hidden: list[str] = []
 
     def hide(self, value: str) -> None:
@@ -43,15 +44,17 @@ class Report:
 
     def add(self, line: int, message: str, *, meant: str | None = None) -> None:
         """A problem at a line of the file (from 1); the same words are kept once."""
-        entry = (line, f"{self.source}:{line}: {message}{_did_you_mean(meant)}")
-        if entry not in self._found:
-            self._found.append(entry)
+        self._keep(line, f"{self.source}:{line}: {message}{_did_you_mean(meant)}")
 
     def add_outside(self, place: str, message: str, *, meant: str | None = None) -> None:
         """A problem of an environment variable or a command line option; ``place`` names it."""
-        entry = (0, f"{place}: {message}{_did_you_mean(meant)}")
-        if entry not in self._found:
-            self._found.append(entry)
+        self._keep(0, f"{place}: {message}{_did_you_mean(meant)}")
+
+    def _keep(self, line: int, text: str) -> None:
+        self._found[line, text] = None
+        if len(self._found) >= _MOST:
+            # Whatever else is wrong with a file like this, nobody reads on; and reading stays short.
+            raise ConfigError([*self.problems, f"{self.source}: reading ended after {_MOST} problems"])
 
     @property
     def problems(self) -> list[str]:
