@@ -161,7 +161,7 @@ leaves = (
 leaves |= printable
 
 
-@settings(max_examples=40, deadline=None, database=None)
+@settings(max_examples=25, deadline=None, database=None)
 @given(
     st.dictionaries(
         st.text("abcdefgh ", min_size=1),
