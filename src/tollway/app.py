@@ -1,4 +1,4 @@
-"""The roof: reads the settings, builds what the rooms need, wires them, opens the doors. Only this file knows everybody."""
+"""The roof: reads the settings, builds what the rooms need, wires them, opens the doors. Only it knows everybody."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -39,7 +39,7 @@ from tollway.pipeline.serve import serve
 from tollway.pipeline.services import Contents, Services
 from tollway.pipeline.snapshot import Snapshot
 from tollway.pricing.book import PriceBook
-from tollway.providers.catalog import Catalog, load_catalog
+from tollway.providers.catalog import Catalog, base_url_from, load_catalog
 from tollway.providers.provider import Provider
 from tollway.providers.upstream import Upstream
 from tollway.shared.claims import claims_of
@@ -103,7 +103,7 @@ class Process:
     async def open(self) -> None:
         settings = self.settings
         data_dir = Path(settings.data_dir)
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)  # noqa: ASYNC240 - nothing is served yet
         self.spool = Spool(data_dir / "spool", settings.spool)
         self._admin_digest = self._admin(data_dir)
         if not settings.providers:
@@ -117,7 +117,7 @@ class Process:
         journal = Journal(
             self.spool,
             Timestamps(lambda second: datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")),
-            clock=asyncio.get_running_loop().time,
+            clock=time.monotonic,
             wall_clock=time.time,
         )
         self.services = Services(
@@ -126,7 +126,7 @@ class Process:
             upstream=self.upstream,
             journal=journal,
             contents=self.contents,
-            clock=asyncio.get_running_loop().time,
+            clock=time.monotonic,
             wall_clock=time.time,
             jitter=random.random,
         )
@@ -136,7 +136,9 @@ class Process:
 
     async def _open_storage(self, settings: Settings, data_dir: Path) -> None:
         if settings.database is None:
-            self.ledger = SinkWriter(self.spool, open_sinks(settings.sinks or (SinkSettings(type="stdout"),), data_dir), holds=True)
+            self.ledger = SinkWriter(
+                self.spool, open_sinks(settings.sinks or (SinkSettings(type="stdout"),), data_dir), holds=True
+            )
             return
         from tollway.jobs.keep_contents import KeepContents
         from tollway.jobs.purge import Purge
@@ -174,8 +176,11 @@ class Process:
         problems: list[str] = []
         providers = {}
         for each in settings.providers:
+            entry = self.catalog[each.type]
+            if each.base_url is None and (url := base_url_from(entry, os.environ)):
+                each = msgspec.structs.replace(each, base_url=url)
             try:
-                providers[each.name] = Provider(self.catalog[each.type], each)
+                providers[each.name] = Provider(entry, each)
             except ConfigError as error:
                 problems += error.problems
         if problems:
@@ -199,7 +204,7 @@ class Process:
         return snapshot
 
     def _admin(self, data_dir: Path) -> bytes | None:
-        """The digest of the generated admin key; None when the configuration names one. The key itself is shown once."""
+        """The digest of the generated admin key; None when the configuration names one. The key is shown once."""
         if self.settings.admin_key is not None:
             return None
         path = data_dir / "admin_key.sha256"
@@ -320,7 +325,8 @@ class Process:
     async def _prune(self) -> None:
         while True:
             await asyncio.sleep(60)
-            live = {c.counter for key in self.services.snapshot.keys() for c in claims_of(key)}
+            keys = list(self.services.snapshot.keys())
+            live = {c.counter for key in keys for c in claims_of(key)}
             self.counters.prune(live)
 
     def _run(self, work: Awaitable[None]) -> None:
@@ -351,7 +357,9 @@ class Process:
     # The doors.
 
     def gateway(self, ids: RequestIds) -> Gateway:
-        return Gateway(self.services, self.settings.server, ids, api=lambda: self._api(ids), status=self.status)
+        return Gateway(
+            self.services, self.settings.server, ids, api=lambda: self._api(ids), status=self.status
+        )
 
     def _api(self, ids: RequestIds) -> App:
         from tollway.admin.context import Context
@@ -380,7 +388,7 @@ class Process:
 
 
 class Demo:
-    """The simulator as provider ``mock``, offered when no provider is configured, so that a first request is answered."""
+    """The simulator as provider ``mock``, offered when no provider is configured: a first request is answered."""
 
     MODEL = "demo"
 
@@ -398,7 +406,9 @@ class Demo:
         return cls(simulator, simulator.url, simulator.stop)
 
     def offered(self, settings: Settings, prices: PriceBook) -> Settings:
-        provider = ProviderSettings(name="mock", type="openai-compatible", base_url=self.url, clocks=DEFAULT_CLOCKS)
+        provider = ProviderSettings(
+            name="mock", type="openai-compatible", base_url=self.url, clocks=DEFAULT_CLOCKS
+        )
         models = settings.models
         if not models:
             price = prices.price("openai", "gpt-4o-mini")
@@ -418,13 +428,20 @@ def banner(process: Process) -> str:
     if not names and process.providers:
         first = next(iter(process.providers.values()))
         facts = next(
-            (f for f in process.prices.models(first.entry.price_sheet) if f.mode == "chat" and f.deprecated is None), None
+            (
+                f
+                for f in process.prices.models(first.entry.price_sheet)
+                if f.mode == "chat" and f.deprecated is None
+            ),
+            None,
         )
         model = f"{first.name}/{facts.model}" if facts else model
     lines = [f"Tollway {__version__} is ready at {base}", f"  admin API    {base}/api/docs"]
     lines.append(f"  providers    {', '.join(process.providers)}")
     if process.demo is not None:
-        lines.append("  No provider key was found, so a simulated provider named 'mock' answers. Set OPENAI_API_KEY or")
+        lines.append(
+            "  No provider key was found, so a simulated provider named 'mock' answers. Set OPENAI_API_KEY or"
+        )
         lines.append("  write a tollway.yaml to use a real one.")
     key = "$TOLLWAY_ADMIN_KEY"
     if process.new_admin_key is not None:
@@ -435,7 +452,7 @@ def banner(process: Process) -> str:
     lines += [
         "  try it:",
         f"    curl {base}/v1/chat/completions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\",
-        f"      -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Say hello.\"}}]}}'",
+        f'      -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "Say hello."}}]}}\'',
     ]
     return "\n".join(lines)
 
@@ -498,6 +515,19 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._ready = ready
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGINT and SIGTERM, gracefully first, at once when asked again. uvicorn would raise the signal
+        once more after that, and the process would die before the ledger is closed."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         await super().startup(sockets)  # type: ignore[arg-type]
         if self.started:
@@ -506,7 +536,9 @@ class _Server(uvicorn.Server):
 
 def run(path: str | None, overrides: Mapping[str, object]) -> int:
     """Serve until a signal. Returns the exit code; problems go to standard error."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
     logging.getLogger("tollway").setLevel(logging.INFO)
     catalog = load_catalog()
 

@@ -91,7 +91,7 @@ class Gateway:
             headers=headers,
             body=b"",
             id=self._ids.next(),
-            started=loop.time(),
+            started=self._app.clock(),
             method=method,
             path=path,
             query=scope.get("query_string", b""),
@@ -143,7 +143,9 @@ class Gateway:
             "The OpenAI dialect lives under /v1, the admin API under /api."
         )
 
-    async def _work(self, handler: Handler, request: ModelRequest, receive: Receive, client: AsgiClient) -> None:
+    async def _work(
+        self, handler: Handler, request: ModelRequest, receive: Receive, client: AsgiClient
+    ) -> None:
         """Read the body, then walk the hallway while watching for the client to leave."""
         try:
             request.body = await self._body(request, receive)
@@ -170,7 +172,9 @@ class Gateway:
         length = headers.get(b"content-length", b"")
         if length and b"transfer-encoding" in headers:
             raise BadRequest("The request has both content-length and transfer-encoding. Send one.")
-        too_large = RequestTooLarge(f"The request's body is larger than {limit} bytes, the most this gateway takes.")
+        too_large = RequestTooLarge(
+            f"The request's body is larger than {limit} bytes, the most this gateway takes."
+        )
         if length.isdigit() and int(length) > limit:
             raise too_large
         parts: list[bytes] = []
@@ -197,7 +201,11 @@ class Gateway:
         value: dict[str, Any] = {"status": "alive"}
         if path == _READY:
             degraded = self._status()
-            value = {"status": "degraded" if degraded else "ready", "version": __version__, "degraded": degraded}
+            value = {
+                "status": "degraded" if degraded else "ready",
+                "version": __version__,
+                "degraded": degraded,
+            }
         headers = b"content-type: application/json\r\nx-tollway-request-id: " + request.id.encode() + b"\r\n"
         client.respond(200, headers, msgspec.json.encode(value))
 
@@ -288,7 +296,9 @@ class AsgiClient:
         self._notify()
 
     def _pairs(self, lines: bytes) -> list[tuple[bytes, bytes]]:
-        pairs = [(name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n")[:-1])]
+        pairs = [
+            (name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n")[:-1])
+        ]
         if self.closing:
             pairs.append((b"connection", b"close"))
         return pairs

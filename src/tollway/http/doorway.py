@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable
 
 from tollway.errors import GatewayError, InternalError
@@ -17,7 +18,10 @@ Handler = Callable[[ModelRequest, Client, Services], Awaitable[None]]
 
 
 class RequestIds:
-    """Unguessable, unique ids: 96 random bits each, drawn from the system in blocks."""
+    """Unguessable ids that sort by time: 44 bits of milliseconds, then 52 random bits drawn in blocks.
+
+    In order of time they fall beside one another in the ledger's indexes, which makes storing them cheap.
+    """
 
     __slots__ = ("_at", "_block")
 
@@ -27,11 +31,11 @@ class RequestIds:
 
     def next(self) -> str:
         at = self._at
-        if at >= len(self._block):
-            self._block = os.urandom(12 * 256).hex()
+        if at + 13 > len(self._block):
+            self._block = os.urandom(13 * 256).hex()
             at = 0
-        self._at = at + 24
-        return "req_" + self._block[at : at + 24]
+        self._at = at + 13
+        return f"req_{int(time.time() * 1000):011x}{self._block[at : at + 13]}"
 
 
 async def walk(handler: Handler, request: ModelRequest, client: Client, app: Services) -> None:
@@ -42,7 +46,9 @@ async def walk(handler: Handler, request: ModelRequest, client: Client, app: Ser
         refuse(error, request, client, app)
     except Exception:
         log.exception("request %s failed inside the gateway", request.id)
-        refuse(InternalError("The gateway failed on this request. Its log has the reason."), request, client, app)
+        refuse(
+            InternalError("The gateway failed on this request. Its log has the reason."), request, client, app
+        )
 
 
 def refuse(error: GatewayError, request: ModelRequest, client: Client, app: Services) -> None:
@@ -53,4 +59,6 @@ def refuse(error: GatewayError, request: ModelRequest, client: Client, app: Serv
     status, headers, body = refusal(error, request.id, budget_status=app.snapshot.settings.budget_status)
     client.respond(status, headers, body)
     if app.contents is not None and app.contents.wants(True):
-        app.contents.offer(f"ue_{request.id}_{error.headers.get('x-tollway-attempts', '0')}", request.body, body)
+        app.contents.offer(
+            f"ue_{request.id}_{error.headers.get('x-tollway-attempts', '0')}", request.body, body
+        )

@@ -191,7 +191,9 @@ class LaneConnection(asyncio.Protocol):
                     self._head()
                 return
             if len(buffer) > settings.max_header:
-                self._reject(HeadersTooLarge(f"The request's headers are larger than {settings.max_header} bytes."))
+                self._reject(
+                    HeadersTooLarge(f"The request's headers are larger than {settings.max_header} bytes.")
+                )
             elif self._endpoint is not _WAITING:
                 self._endpoint = _WAITING
                 self.deadline = self.lane.loop.time() + settings.header_timeout
@@ -208,9 +210,12 @@ class LaneConnection(asyncio.Protocol):
             return
         end += 4
         if end > settings.max_header:
-            self._reject(HeadersTooLarge(f"The request's headers are larger than {settings.max_header} bytes."))
+            self._reject(
+                HeadersTooLarge(f"The request's headers are larger than {settings.max_header} bytes.")
+            )
             return
-        self._headers = headers = {}
+        headers: dict[bytes, bytes] = {}
+        self._headers = headers
         self._repeated = False
         parser = httptools.HttpRequestParser(self)
         try:
@@ -220,12 +225,16 @@ class LaneConnection(asyncio.Protocol):
             return
         except httptools.HttpParserError as error:
             cause = error.__context__
-            self._reject(cause if isinstance(cause, GatewayError) else BadRequest("The request is not valid HTTP."))
+            self._reject(
+                cause if isinstance(cause, GatewayError) else BadRequest("The request is not valid HTTP.")
+            )
             return
         length = headers.get(b"content-length")
         if b"transfer-encoding" in headers:
             if length is not None:
-                self._reject(BadRequest("The request has both content-length and transfer-encoding. Send one."))
+                self._reject(
+                    BadRequest("The request has both content-length and transfer-encoding. Send one.")
+                )
             else:
                 self._hand_over()
             return
@@ -300,7 +309,7 @@ class LaneConnection(asyncio.Protocol):
             headers=headers,
             body=body,
             id=lane.ids.next(),
-            started=lane.loop.time(),
+            started=lane.app.clock(),
             repeated=self._repeated,
         )
         self._task = lane.loop.create_task(self._run(request))
@@ -465,6 +474,7 @@ class Visitor(HttpToolsProtocol):
         error = BadRequest("The request is not valid HTTP.")
         status, headers, body = refusal(error, self._origin.lane.ids.next())
         self.transport.write(
-            b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % (_STATUS[status], headers, len(body), body)
+            b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b"
+            % (_STATUS[status], headers, len(body), body)
         )
         self.transport.close()

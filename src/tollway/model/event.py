@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
 from tollway.model.money import Money
 from tollway.model.usage import NOTHING, Usage
@@ -48,7 +48,7 @@ class UsageEvent(Struct, frozen=True, kw_only=True):
     latency_ms: int = 0
     first_token_ms: int | None = None
     overhead_ms: float = 0.0
-    raw_usage: Raw = NO_RAW_USAGE
+    raw_usage: Raw = field(default_factory=lambda: NO_RAW_USAGE)
     error: str | None = None
 
 

@@ -49,7 +49,8 @@ def credential(headers: Mapping[bytes, bytes], query: bytes = b"") -> bytes | No
 def authenticate(request: ModelRequest, snapshot: Snapshot, now: float) -> Grant:
     """The grant a request runs under. ``now`` is Unix time.
 
-    Raises InvalidKey, StoreUnavailable (keys not read yet), KeyExpired, KeyBlocked or AmbiguousCredentials; never tells an unknown key from a revoked one.
+    Raises InvalidKey, KeyExpired, KeyBlocked, AmbiguousCredentials, or StoreUnavailable while the keys are not read
+    yet. Never tells an unknown key from a revoked one.
     """
     if request.repeated:
         raise AmbiguousCredentials("The request carries a credential header twice. Send it once.")

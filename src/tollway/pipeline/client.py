@@ -17,7 +17,19 @@ class ModelRequest:
     pass-through only: the path behind ``/{provider}``, still percent-encoded.
     """
 
-    __slots__ = ("body", "endpoint", "fields", "header_list", "headers", "id", "method", "path", "query", "repeated", "started")
+    __slots__ = (
+        "body",
+        "endpoint",
+        "fields",
+        "header_list",
+        "headers",
+        "id",
+        "method",
+        "path",
+        "query",
+        "repeated",
+        "started",
+    )
 
     def __init__(
         self,

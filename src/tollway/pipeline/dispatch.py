@@ -69,7 +69,8 @@ async def dispatch(call: Call, app: Services) -> Reply:
         target = targets[index]
         if not target.provider.offers(call.endpoint):
             failure = failure or BadRequest(
-                f"Provider {target.provider.name} of model {route.name!r} does not serve {call.endpoint}.", param="model"
+                f"Provider {target.provider.name} of model {route.name!r} does not serve {call.endpoint}.",
+                param="model",
             )
             continue
         body = upstream_body(call, target)
@@ -87,9 +88,8 @@ async def dispatch(call: Call, app: Services) -> Reply:
                 if wait is None:
                     break
                 await asyncio.sleep(wait)
-        if number >= MAX_ATTEMPTS or not (isinstance(failure, UpstreamError) and failure.fallback):
-            if isinstance(failure, UpstreamError):
-                break
+        if isinstance(failure, UpstreamError) and (number >= MAX_ATTEMPTS or not failure.fallback):
+            break
     if failure is None:
         raise NoHealthyDeployment(f"No deployment of model {route.name!r} can serve this request.")
     failure.headers.setdefault("x-tollway-attempts", str(number))
@@ -120,7 +120,11 @@ async def _attempt(
         if answer is not None:
             answer.abort()
         nothing = meter.nothing(target)
-        if answer is not None and isinstance(error, UpstreamMalformed | UpstreamTimeout) and answer.status < 300:
+        if (
+            answer is not None
+            and isinstance(error, UpstreamMalformed | UpstreamTimeout)
+            and answer.status < 300
+        ):
             # It had begun to answer: what it read is billed, so it is counted, and marked as our count.
             nothing = meter.estimated(target, input_tokens(call.request.body), 0)
         attempt.finish("error", error.http_status, nothing, streamed=call.stream, error=error.message)
@@ -130,7 +134,9 @@ async def _attempt(
             answer.abort()
         # The client left. The provider has the request and may bill what it read.
         counted = meter.estimated(target, input_tokens(call.request.body), 0)
-        attempt.finish("cancelled", 499, counted, streamed=call.stream, error="the client left before the answer began")
+        attempt.finish(
+            "cancelled", 499, counted, streamed=call.stream, error="the client left before the answer began"
+        )
         raise
     except BaseException:
         if answer is not None:
@@ -199,7 +205,8 @@ def _check_json(target: Target, answer: Answer, whole: bytes) -> None:
     """A whole answer must at least look like the JSON it stands for: a proxy's HTML page with status 200 does not."""
     if whole[:1] not in (b"{", b"[") and whole.lstrip()[:1] not in (b"{", b"["):
         raise UpstreamMalformed(
-            f"provider {target.provider.name} answered with something that is not JSON", provider=target.provider.name
+            f"provider {target.provider.name} answered with something that is not JSON",
+            provider=target.provider.name,
         )
 
 

@@ -1,8 +1,7 @@
-"""What an attempt consumed and what that costs: the provider's own usage where it reported any, else our count, marked."""
+"""What an attempt consumed and cost: by the provider's own usage where it reported any, else by our count, marked."""
 
 from __future__ import annotations
 
-import msgspec
 from msgspec import Raw, Struct
 
 from tollway.model.event import NO_RAW_USAGE
@@ -13,7 +12,7 @@ from tollway.pricing.cost import cost
 from tollway.wire.formats.openai_usage import read_usage
 
 
-class Metered(Struct, frozen=True, kw_only=True):
+class Metered(Struct, frozen=True, kw_only=True, gc=False):
     """``priced`` false: no price is known for what was used, and ``cost`` is 0 because it is unknown."""
 
     usage: Usage
@@ -23,25 +22,9 @@ class Metered(Struct, frozen=True, kw_only=True):
     raw: Raw = NO_RAW_USAGE
 
 
-class _Tier(Struct):
-    service_tier: str | None = None
-
-
-_decode_tier = msgspec.json.Decoder(_Tier).decode
-
-
-def service_tier(body: bytes) -> str | None:
-    """The service tier an answer says it was served in; it decides which rates apply."""
-    if b'"service_tier"' not in body:
-        return None
-    try:
-        return _decode_tier(body).service_tier
-    except (msgspec.DecodeError, RecursionError):
-        return None
-
-
 def metered(target: Target, raw: Raw | None, tier: str | None = None) -> Metered | None:
-    """From a provider's usage object; None when it reported none we can read."""
+    """From a provider's usage object; None when it reported none we can read. ``tier`` is the service tier the
+    answer was served in, which decides the rates."""
     usage = read_usage(raw) if raw is not None else None
     if usage is None or raw is None:
         return None

@@ -36,7 +36,7 @@ _KEPT_OUT = frozenset(
 )  # fmt: skip
 _FREE_METHODS = frozenset((b"GET", b"HEAD", b"DELETE", b"OPTIONS"))
 MAX_WHOLE = 8 * 1024 * 1024
-"""JSON answers up to this size are read whole for their usage; larger ones pass as they come, unmetered and unpriced."""
+"""JSON answers up to this size are read whole for their usage; larger ones pass as they come, unpriced."""
 
 
 async def pass_through(request: ModelRequest, client: Client, app: Services) -> None:
@@ -46,9 +46,15 @@ async def pass_through(request: ModelRequest, client: Client, app: Services) -> 
     name, _, rest = request.path.lstrip(b"/").partition(b"/")
     provider = snapshot.providers.get(name.decode("latin-1"))
     if provider is None:
-        raise NotFound(f"No path {request.path[:200].decode('latin-1')!r} here, and no provider of that name.")
+        raise NotFound(
+            f"No path {request.path[:200].decode('latin-1')!r} here, and no provider of that name."
+        )
     call = _call(request, grant, provider, snapshot)
-    if call.route.route.unpriced == "refuse" and call.route.route.targets[0].price is None and _billable(request):
+    if (
+        call.route.route.unpriced == "refuse"
+        and call.route.route.targets[0].price is None
+        and _billable(request)
+    ):
         raise UnpricedModel(
             "Unpriced requests are refused here, and the price of this one is not known.", param="model"
         )
@@ -102,7 +108,7 @@ def _call(request: ModelRequest, grant: Grant, provider: Provider, snapshot: Sna
     model: str | None = None
     if request.body and b"json" in request.headers.get(b"content-type", b"").lower():
         fields = json_body.parse(request.body)
-        json_body.refuse_duplicate(request.body, "model")
+        json_body.refuse_duplicate(request.body, fields, "model")
         model = json_body.text(fields, "model")
     if model:
         route = grant.route(f"{provider.name}/{model}", snapshot)
@@ -145,8 +151,10 @@ async def _relay(
     whole = not answer.sse and (b"json" in content_type or answer.complete)
     if whole and (not length.isdigit() or int(length) <= MAX_WHOLE):
         body = await answer.body(64 * 1024 * 1024)
-        raw = read_answer(body) if not outcome else None
-        found = meter.metered(attempt.target, raw, meter.service_tier(body))
+        reported = read_answer(body) if not outcome else None
+        found = None
+        if reported is not None:
+            found = meter.metered(attempt.target, reported.usage, reported.service_tier)
         if found is None:
             found = meter.nothing(attempt.target) if outcome else _unmetered(call, attempt)
         finish(found, streamed=False)
@@ -179,5 +187,3 @@ def _unmetered(call: Call, attempt: Attempt) -> Metered:
     if not _billable(call.request):
         return meter.Metered(usage=found.usage, cost=0, priced=True, estimated=False)
     return meter.Metered(usage=found.usage, cost=0, priced=False, estimated=False)
-
-

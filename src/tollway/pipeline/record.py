@@ -82,7 +82,9 @@ class Journal:
         if not self._spool.fits(payload):
             payload = _encode(replace(event, raw_usage=NO_RAW_USAGE))
             if not self._spool.fits(payload):
-                cut = {name: (value[:200] if isinstance(value, str) else value) for name, value in _texts(event)}
+                cut = {
+                    name: (value[:200] if isinstance(value, str) else value) for name, value in _texts(event)
+                }
                 payload = _encode(replace(event, raw_usage=NO_RAW_USAGE, tags=event.tags[:8], **cut))
         self._spool.append(payload)
 

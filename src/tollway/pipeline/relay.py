@@ -20,10 +20,16 @@ from tollway.pipeline.services import Services
 from tollway.shared.interface import Hold
 from tollway.wire.formats.openai_errors import error_event
 from tollway.wire.formats.openai_stream import DONE, StreamTap
-from tollway.wire.formats.openai_usage import read_answer
+from tollway.wire.formats.openai_usage import read_answer, read_tier
 from tollway.wire.sse import EventTooLarge
 
-_STREAM_HEAD = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+_STREAM_HEAD = (
+    b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+)
+_OWN_HEADERS = (
+    b"%bx-tollway-request-id: %b\r\nx-tollway-attempts: %d\r\nx-tollway-cache: off\r\n"
+    b"x-tollway-overhead-ms: %.2f\r\n%b%b"
+)
 _COST_TRAILER = b"trailer: x-tollway-cost-usd\r\n"
 
 
@@ -38,9 +44,10 @@ def _relay_whole(call: Call, reply: Reply, hold: Hold | None, client: Client, ap
     attempt = reply.attempt
     body = reply.body
     answered = app.clock()
-    raw = read_answer(body)
-    tier = meter.service_tier(body) if raw is not None else None
-    found = meter.metered(attempt.target, raw, tier)
+    reported = read_answer(body)
+    found = None
+    if reported is not None:
+        found = meter.metered(attempt.target, reported.usage, reported.service_tier)
     if found is None:
         found = meter.estimated(attempt.target, input_tokens(call.request.body), _written(call, body))
     # Ours is the time before the request went out and after the answer was in; hand-over to the socket is not seen.
@@ -61,19 +68,17 @@ def _relay_whole(call: Call, reply: Reply, hold: Hold | None, client: Client, ap
 
 def head(call: Call, reply: Reply, hold: Hold | None, overhead: float, found: Metered | None) -> bytes:
     """The gateway's own response headers, as whole lines."""
-    lines = b"%bx-tollway-request-id: %b\r\nx-tollway-attempts: %d\r\nx-tollway-cache: off\r\nx-tollway-overhead-ms: %.2f\r\n" % (
+    cost = b""
+    if found is not None:
+        cost = b"x-tollway-cost-usd: %b\r\n" % (meter.usd(found) or "unpriced").encode()
+    return _OWN_HEADERS % (
         reply.naming,
         call.request.id.encode(),
         reply.attempt.number,
         overhead * 1000,
+        cost,
+        b"" if hold is None else hold.ratelimit_headers(),
     )
-    if found is not None:
-        cost = meter.usd(found)
-        lines += b"x-tollway-cost-usd: " + (cost.encode() if cost is not None else b"unpriced") + b"\r\n"
-    if hold is not None:
-        for name, value in hold.ratelimit_headers():
-            lines += name + b": " + value + b"\r\n"
-    return lines
 
 
 def _written(call: Call, body: bytes) -> int:
@@ -85,7 +90,7 @@ async def _relay_stream(call: Call, reply: Reply, hold: Hold | None, client: Cli
     attempt = reply.attempt
     answer = reply.answer
     target = attempt.target
-    tier: str | None = None
+    tier = _stream_tier(reply.body)
 
     def cost_of(raw: Raw) -> str | None:
         found = meter.metered(target, raw, tier)
@@ -114,13 +119,12 @@ async def _relay_stream(call: Call, reply: Reply, hold: Hold | None, client: Cli
     kept = bytearray()
     room = app.contents.limit if app.contents is not None and app.contents.wants(False) else 0
     try:
-        data = reply.body
-        tier = _stream_tier(data)
-        out = tap.feed(data)
+        out = tap.feed(reply.body)
         lines = _STREAM_HEAD + head(call, reply, hold, overhead, None)
         if client.trailers:
             lines += _COST_TRAILER
-        if tap.done:
+        ended_at_once = tap.done
+        if ended_at_once:
             client.start(answer.status, lines, b"")
         else:
             client.start(answer.status, lines, out)
@@ -146,7 +150,8 @@ async def _relay_stream(call: Call, reply: Reply, hold: Hold | None, client: Cli
         if isinstance(error, EventTooLarge):
             answer.abort()
             error = UpstreamMalformed(
-                f"provider {target.provider.name} sent an event that is too large", provider=target.provider.name
+                f"provider {target.provider.name} sent an event that is too large",
+                provider=target.provider.name,
             )
         settle("error", error.http_status, error.message)
         client.finish(error_event(error) + DONE)
@@ -178,4 +183,4 @@ def _stream_tier(first: bytes) -> str | None:
         return None
     at = first.find(b"{")
     end = first.find(b"\n", at)
-    return meter.service_tier(first[at : end if end > 0 else None])
+    return read_tier(first[at : end if end > 0 else None])

@@ -21,6 +21,9 @@ WORST_ATTACHMENT_TOKENS = 20_000
 WORST_OUTPUT = 131_072
 """Assumed where neither the request nor the price book bounds the output."""
 
+SMALL = 4096
+"""A body this small holds no attachment worth telling apart."""
+
 _ENVELOPE = 64
 _MARKS = (b'"image_url"', b'"input_audio"', b'"file"')
 
@@ -28,7 +31,7 @@ _MARKS = (b'"image_url"', b'"input_audio"', b'"file"')
 def input_tokens(body: bytes) -> int:
     """An estimate from size: four bytes a token, inline attachments by the piece instead of by their base64."""
     size = len(body)
-    if b";base64," in body or b'"input_audio"' in body:
+    if size > SMALL and (b";base64," in body or b'"input_audio"' in body):
         attachments, inline = _attachments(body)
         return max((size - inline - _ENVELOPE) // 4, 1) + attachments * ATTACHMENT_TOKENS
     return max((size - _ENVELOPE) // 4, 1)
@@ -45,10 +48,14 @@ def amounts(call: Call) -> Amounts:
             tokens_out = min(tokens_out, call.max_tokens * call.choices)
     nano_usd = worst = 0
     if call.grant.priced:
-        nano_usd = max(_cost(each, tokens_in, tokens_out) for each in call.route.targets)
+        nano_usd = _cost(target, tokens_in, tokens_out)
+        for other in call.route.targets[1:]:
+            nano_usd = max(nano_usd, _cost(other, tokens_in, tokens_out))
         if call.grant.strict:
             worst = max(_worst(each, call, body) for each in call.route.targets)
-    return Amounts(tokens=tokens_in + tokens_out, input_tokens=tokens_in, nano_usd=nano_usd, worst_nano_usd=worst)
+    return Amounts(
+        tokens=tokens_in + tokens_out, input_tokens=tokens_in, nano_usd=nano_usd, worst_nano_usd=worst
+    )
 
 
 def _cost(target: Target, tokens_in: int, tokens_out: int) -> Money:
@@ -70,9 +77,12 @@ def _worst(target: Target, call: Call, body: bytes) -> Money:
     tokens_in = len(body) - inline + attachments * WORST_ATTACHMENT_TOKENS
     tokens_out = 0
     if call.endpoint != "embeddings":
-        tokens_out = (call.max_tokens if call.max_tokens is not None else target.max_output or WORST_OUTPUT) * call.choices
+        tokens_out = (
+            call.max_tokens if call.max_tokens is not None else target.max_output or WORST_OUTPUT
+        ) * call.choices
     return max(
-        -(-(tokens_in * dearest_in + tokens_out * dearest_out) // PER_MILLION) for dearest_in, dearest_out in _dearest(price)
+        -(-(tokens_in * dearest_in + tokens_out * dearest_out) // PER_MILLION)
+        for dearest_in, dearest_out in _dearest(price)
     )
 
 
@@ -82,7 +92,13 @@ def _dearest(price: Price) -> list[tuple[int, int]]:
     sets += [tier.rates for tiers in price.variant_tiers.values() for tier in tiers]
     return [
         (
-            max(r.input or 0, r.cache_read or 0, r.cache_write_5m or 0, r.cache_write_1h or 0, r.audio_input or 0),
+            max(
+                r.input or 0,
+                r.cache_read or 0,
+                r.cache_write_5m or 0,
+                r.cache_write_1h or 0,
+                r.audio_input or 0,
+            ),
             max(r.output or 0, r.reasoning or 0, r.audio_output or 0),
         )
         for r in sets

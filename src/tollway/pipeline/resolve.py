@@ -68,16 +68,18 @@ def resolve(request: ModelRequest, grant: Grant, snapshot: Snapshot) -> Call:
     if content_type is not None and not _is_json(content_type):
         raise body.unsupported(content_type)
     fields = body.parse(request.body)
-    body.refuse_duplicate(request.body, "model")
+    body.refuse_duplicate(request.body, fields, "model")
     model = body.text(fields, "model")
     if not model:
-        raise BadRequest("The request names no model. Set 'model'; GET /v1/models lists the names.", param="model")
+        raise BadRequest(
+            "The request names no model. Set 'model'; GET /v1/models lists the names.", param="model"
+        )
     endpoint = request.endpoint
     name, begins, what = _CONTENT[endpoint]
     content = fields.get(name)
     if content is None:
         raise BadRequest(f"The request has no '{name}'. Send {what}.", param=name)
-    if bytes(memoryview(content)[:1]) not in begins:  # type: ignore[arg-type]
+    if bytes(memoryview(content)[:1]) not in begins:
         raise BadRequest(f"'{name}' must be {what}, not {body.kind(content)}.", param=name)
     route = grant.route(model, snapshot)
     if route.route.unpriced == "refuse":

@@ -72,7 +72,17 @@ def _header(name: bytes, value: str) -> bytes:
 class Grant:
     """A principal with what it may do: the claims a request of its reserves, and the models it may name."""
 
-    __slots__ = ("_patterns", "_routes", "blocked", "claims", "expires_at", "key", "priced", "principal", "strict")
+    __slots__ = (
+        "_patterns",
+        "_routes",
+        "blocked",
+        "claims",
+        "expires_at",
+        "key",
+        "priced",
+        "principal",
+        "strict",
+    )
 
     def __init__(self, principal: Principal, claims: tuple[Claim, ...]) -> None:
         self.principal = principal
@@ -205,7 +215,9 @@ class Snapshot:
         for settings in model.targets:
             provider_name, _, upstream_model = settings.model.partition("/")
             provider = self.providers[provider_name]
-            price = self._own_price(settings.rates) if settings.rates else self.price(provider, upstream_model)
+            price = (
+                self._own_price(settings.rates) if settings.rates else self.price(provider, upstream_model)
+            )
             deployment = Deployment(
                 id=settings.id or settings.model,
                 provider=provider_name,

@@ -11,7 +11,7 @@ SIZE = 1024
 
 
 class Addresses:
-    """A DNS cache. ``lookup`` interleaves IPv6 and IPv4 (RFC 8305 section 4) and raises OSError when a name is unknown."""
+    """A DNS cache. ``lookup`` interleaves IPv6 and IPv4 (RFC 8305 section 4); OSError when a name is unknown."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[str, int], tuple[float, list[str]]] = OrderedDict()

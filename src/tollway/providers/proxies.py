@@ -1,4 +1,4 @@
-"""Which HTTP proxy leads to an origin: a provider's own setting, else HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY."""
+"""Which HTTP proxy leads to an origin: a provider's own, else by HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ import httptools
 
 from tollway.errors import UpstreamError, UpstreamMalformed, UpstreamTimeout, UpstreamUnreachable
 from tollway.providers.addresses import Addresses
-from tollway.providers.request import Origin, UpstreamRequest
 from tollway.providers.proxies import Proxies, Proxy, parse_proxy
+from tollway.providers.request import Origin, UpstreamRequest
 from tollway.providers.tls import Contexts, ResumingContext
 from tollway.wire.compression import DecompressionError, Decompressor, decompressor
 
@@ -70,7 +70,9 @@ class Answer:
         "upstream",
     )
 
-    def __init__(self, request: UpstreamRequest, connection: Connection, upstream: Upstream, now: float) -> None:
+    def __init__(
+        self, request: UpstreamRequest, connection: Connection, upstream: Upstream, now: float
+    ) -> None:
         self.request = request
         self.upstream = upstream
         self._connection: Connection | None = connection
@@ -232,7 +234,7 @@ class Connection(asyncio.Protocol):
         "_dirty",
         "_head_bytes",
         "_interim",
-        "_name",
+        "_keep_alive",
         "_parser",
         "_until_eof",
         "answer",
@@ -266,6 +268,7 @@ class Connection(asyncio.Protocol):
         self._interim = 0
         self._bodiless = False
         self._dirty = False
+        self._keep_alive = False
         self._head_bytes = 0
         self.counted = False
         self.dead = False
@@ -288,7 +291,16 @@ class Connection(asyncio.Protocol):
             length = b"\r\n"
         if self.proxy_prefix:
             head = b"".join(
-                (method, b" ", self.proxy_prefix, request.target, b" HTTP/1.1\r\n", request.headers, self.proxy_head, length)
+                (
+                    method,
+                    b" ",
+                    self.proxy_prefix,
+                    request.target,
+                    b" HTTP/1.1\r\n",
+                    request.headers,
+                    self.proxy_head,
+                    length,
+                )
             )
         else:
             head = b"".join((method, b" ", request.target, b" HTTP/1.1\r\n", request.headers, length))
@@ -324,7 +336,11 @@ class Connection(asyncio.Protocol):
             self._dirty = True
             if not answer.complete:
                 cause = error.__context__  # what a callback of ours raised, httptools wraps it
-                reason = f"a body we cannot decode: {cause}" if isinstance(cause, DecompressionError) else "malformed HTTP"
+                reason = (
+                    f"a body we cannot decode: {cause}"
+                    if isinstance(cause, DecompressionError)
+                    else "malformed HTTP"
+                )
                 self._fail(UpstreamMalformed, f"provider {answer.request.provider} answered with {reason}")
                 return
         answer.settle_clock(self, now)
@@ -348,7 +364,9 @@ class Connection(asyncio.Protocol):
             try:
                 self.on_message_complete(answer)
             except DecompressionError as error:
-                answer.fail(UpstreamMalformed(f"provider {provider} sent a broken body: {error}", provider=provider))
+                answer.fail(
+                    UpstreamMalformed(f"provider {provider} sent a broken body: {error}", provider=provider)
+                )
                 return
             answer.settle_clock(self, 0.0)
         elif not self.received:
@@ -419,6 +437,8 @@ class Connection(asyncio.Protocol):
                 answer._chunks.append(tail)
                 answer._buffered += len(tail)
         answer.complete = True
+        # Only now does the parser know; once it has gone past the message it says no.
+        self._keep_alive = not self._until_eof and not self._bodiless and self._parser.should_keep_alive()
 
     def on_message_begin(self) -> None:
         answer = self.answer
@@ -433,16 +453,7 @@ class Connection(asyncio.Protocol):
         answer._connection = None
         upstream = self.pool.upstream
         upstream.ended(answer)
-        try:
-            keep = (
-                not self._until_eof
-                and not self._dirty
-                and not self._bodiless
-                and self._parser.should_keep_alive()
-                and not self.transport.is_closing()
-            )
-        except httptools.HttpParserError:
-            keep = False
+        keep = self._keep_alive and not self._dirty and not self.transport.is_closing()
         if self.secure and not self.reused:
             self.pool.remember_session(self)
         if answer._paused:
@@ -510,7 +521,9 @@ class Pool:
                     connection = await self.upstream.connect(self, provider)
                     if connection.dead:
                         raise UpstreamUnreachable(
-                            f"provider {provider} closed the connection at once", provider=provider, retryable=True
+                            f"provider {provider} closed the connection at once",
+                            provider=provider,
+                            retryable=True,
                         )
                 except BaseException:
                     self.size -= 1
@@ -671,7 +684,9 @@ class Upstream:
             provider = answer.request.provider
             message = f"provider {provider} sent nothing in time: the {clock} clock of {seconds:g} s ran out"
             if clock == "total":
-                message = f"provider {provider} was not done in time: the total clock of {seconds:g} s ran out"
+                message = (
+                    f"provider {provider} was not done in time: the total clock of {seconds:g} s ran out"
+                )
             answer.fail(UpstreamTimeout(message, provider=provider, clock=clock))
             answer.abort()
         if now >= self._next_idle_sweep:
@@ -685,7 +700,11 @@ class Upstream:
 
     async def connect(self, pool: Pool, provider: str) -> Connection:
         origin = pool.origin
-        proxy = parse_proxy(origin.proxy) if origin.proxy else self._proxies.find(origin.scheme, origin.host, origin.port)
+        proxy = (
+            parse_proxy(origin.proxy)
+            if origin.proxy
+            else self._proxies.find(origin.scheme, origin.host, origin.port)
+        )
         try:
             if proxy is not None:
                 return await self._through(proxy, pool, provider)
@@ -746,21 +765,30 @@ class Upstream:
         """Plain HTTP goes to the proxy in absolute form, TLS through a CONNECT tunnel (RFC 9110 section 9.3.6)."""
         origin = pool.origin
         authorization = (
-            b"proxy-authorization: " + proxy.authorization.reveal().encode() + b"\r\n" if proxy.authorization else b""
+            b"proxy-authorization: " + proxy.authorization.reveal().encode() + b"\r\n"
+            if proxy.authorization
+            else b""
         )
         host = f"[{origin.host}]" if ":" in origin.host else origin.host
         if origin.scheme == "http":
-            _, connection = await self.loop.create_connection(lambda: Connection(pool), proxy.host, proxy.port)
+            _, connection = await self.loop.create_connection(
+                lambda: Connection(pool), proxy.host, proxy.port
+            )
             connection.proxy_prefix = f"http://{host}:{origin.port}".encode()
             connection.proxy_head = authorization
             return connection
         transport, tunnel = await self.loop.create_connection(_Tunnel, proxy.host, proxy.port)
         try:
-            transport.write(f"CONNECT {host}:{origin.port} HTTP/1.1\r\nhost: {host}:{origin.port}\r\n".encode() + authorization + b"\r\n")
+            transport.write(
+                f"CONNECT {host}:{origin.port} HTTP/1.1\r\nhost: {host}:{origin.port}\r\n".encode()
+                + authorization
+                + b"\r\n"
+            )
             status = await tunnel.answered
             if not 200 <= status < 300:
                 raise UpstreamUnreachable(
-                    f"the proxy towards provider {provider} refused the tunnel with status {status}", provider=provider
+                    f"the proxy towards provider {provider} refused the tunnel with status {status}",
+                    provider=provider,
                 )
             connection = Connection(pool)
             secure = await self.loop.start_tls(

@@ -16,7 +16,13 @@ def claims_of(key: VirtualKey) -> tuple[Claim, ...]:
                ("tpm", limits.tpm, "tokens", 60), ("tpd", limits.tpd, "tokens", 86400))  # fmt: skip
     if limits.parallel is not None:
         claims.append(
-            Claim(counter=prefix + "parallel", unit="parallel", limit=limits.parallel, label="parallel", subject=subject)
+            Claim(
+                counter=prefix + "parallel",
+                unit="parallel",
+                limit=limits.parallel,
+                label="parallel",
+                subject=subject,
+            )
         )
     for label, limit, unit, seconds in windows:
         if limit is not None:

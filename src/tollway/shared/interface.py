@@ -64,8 +64,8 @@ class Hold(Protocol):
     def release(self) -> None:
         """Give back everything: nothing was used. The request itself stays counted in request limits."""
 
-    def ratelimit_headers(self) -> list[tuple[bytes, bytes]]:
-        """``x-ratelimit-*`` of the tightest request and token limits; empty without limits."""
+    def ratelimit_headers(self) -> bytes:
+        """``x-ratelimit-*`` lines of the tightest request and token limits; empty without limits."""
 
 
 class Counters(Protocol):

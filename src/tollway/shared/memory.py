@@ -93,9 +93,11 @@ class _Slots:
 class MemoryHold:
     """A reservation in this process. See ``shared.interface.Hold``."""
 
-    __slots__ = ("_counters", "_open", "_taken", "headers_cache")
+    __slots__ = ("_counters", "_open", "_taken")
 
-    def __init__(self, counters: MemoryCounters, taken: list[tuple[Claim, object, int, list[int] | None]]) -> None:
+    def __init__(
+        self, counters: MemoryCounters, taken: list[tuple[Claim, object, int, list[int] | None]]
+    ) -> None:
         self._counters = counters
         self._taken = taken
         self._open = True
@@ -128,24 +130,20 @@ class MemoryHold:
     def release(self) -> None:
         self.settle(nano_usd=0, tokens=0)
 
-    def ratelimit_headers(self) -> list[tuple[bytes, bytes]]:
-        requests: tuple[float, Claim, _Window] | None = None
-        tokens: tuple[float, Claim, _Window] | None = None
+    def ratelimit_headers(self) -> bytes:
+        requests: tuple[Claim, _Window] | None = None
+        tokens: tuple[Claim, _Window] | None = None
         for claim, state, _, _ in self._taken:
-            if not isinstance(state, _Window):
-                continue
-            left = 1 - state.total / claim.limit if claim.limit else 0.0
             if claim.unit == "requests":
-                if requests is None or left < requests[0]:
-                    requests = (left, claim, state)
-            elif tokens is None or left < tokens[0]:
-                tokens = (left, claim, state)
-        headers: list[tuple[bytes, bytes]] = []
-        if requests is not None:
-            headers += _headers(b"requests", requests[1], requests[2], self._counters.clock())
-        if tokens is not None:
-            headers += _headers(b"tokens", tokens[1], tokens[2], self._counters.clock())
-        return headers
+                if requests is None or _tighter(claim, state, requests):
+                    requests = (claim, state)  # type: ignore[assignment]
+            elif claim.unit == "tokens" and (tokens is None or _tighter(claim, state, tokens)):
+                tokens = (claim, state)  # type: ignore[assignment]
+        if requests is None and tokens is None:
+            return b""
+        now = self._counters.clock()
+        lines = b"" if requests is None else _header_lines(b"requests", *requests, now)
+        return lines if tokens is None else lines + _header_lines(b"tokens", *tokens, now)
 
     def __enter__(self) -> MemoryHold:
         return self
@@ -189,7 +187,9 @@ class MemoryCounters:
                 amount = amounts.worst_nano_usd if claim.strict else amounts.nano_usd
                 if state.end is not None and now >= state.end:
                     state.roll(now)
-                if state.spent + state.held + amount > claim.limit or (state.spent >= claim.limit and not amount):
+                if state.spent + state.held + amount > claim.limit or (
+                    state.spent >= claim.limit and not amount
+                ):
                     raise _budget_refusal(claim, state, amount)
             else:
                 amount = 1
@@ -197,14 +197,14 @@ class MemoryCounters:
                     raise _slots_refusal(claim, state)
             taken.append((claim, state, amount, None))
         index = 0
-        for position, (claim, state, amount, _) in enumerate(taken):
-            if isinstance(state, _Window):
-                taken[position] = (claim, state, amount, state.add(parts[index], amount))
+        for position, (claim, held, amount, _) in enumerate(taken):
+            if isinstance(held, _Window):
+                taken[position] = (claim, held, amount, held.add(parts[index], amount))
                 index += 1
-            elif isinstance(state, _Purse):
-                state.held += amount
-            elif isinstance(state, _Slots):
-                state.held += 1
+            elif isinstance(held, _Purse):
+                held.held += amount
+            elif isinstance(held, _Slots):
+                held.held += 1
         self.open += 1
         return MemoryHold(self, taken)
 
@@ -263,14 +263,26 @@ class MemoryCounters:
         return state
 
 
-def _headers(unit: bytes, claim: Claim, state: _Window, now: float) -> list[tuple[bytes, bytes]]:
-    remaining = claim.limit - state.total
-    reset = state.empty_at(now)
-    return [
-        (b"x-ratelimit-limit-" + unit, b"%d" % claim.limit),
-        (b"x-ratelimit-remaining-" + unit, b"%d" % (remaining if remaining > 0 else 0)),
-        (b"x-ratelimit-reset-" + unit, b"%.3gs" % reset if reset < 1 else b"%ds" % math.ceil(reset)),
-    ]
+def _tighter(claim: Claim, state: object, than: tuple[Claim, _Window]) -> bool:
+    """Whether less of this limit is left, as a share of it, than of the other."""
+    assert isinstance(state, _Window)
+    return state.total * max(than[0].limit, 1) > than[1].total * max(claim.limit, 1)
+
+
+_LINES = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %ds\r\n"
+
+
+def _header_lines(unit: bytes, claim: Claim, state: _Window, now: float) -> bytes:
+    limit = claim.limit
+    remaining = limit - state.total
+    return _LINES % (
+        unit,
+        limit,
+        unit,
+        remaining if remaining > 0 else 0,
+        unit,
+        math.ceil(state.empty_at(now)),
+    )
 
 
 def _iso(seconds: float | None) -> str | None:
@@ -297,8 +309,10 @@ def _rate_refusal(claim: Claim, state: _Window, amount: int, now: float) -> Rate
     details["resets_at"] = _iso(now + wait) or ""
     seconds = math.ceil(wait)
     headers = {"retry-after": str(seconds), "retry-after-ms": str(math.ceil(wait * 1000))}
-    for name, value in _headers(b"requests" if claim.unit == "requests" else b"tokens", claim, state, now):
-        headers[name.decode()] = value.decode()
+    lines = _header_lines(b"requests" if claim.unit == "requests" else b"tokens", claim, state, now)
+    for line in lines.decode().split("\r\n")[:-1]:
+        name, _, value = line.partition(": ")
+        headers[name] = value
     return RateLimitExceeded(
         f"{claim.subject} has reached its limit of {claim.limit} {claim.unit} per {per} ({claim.label}): "
         f"{state.total} used, {amount} more asked for. Retry in {seconds} s.",

@@ -32,7 +32,7 @@ class Decompressor:
             bite = bytes(view[start : start + 4096])
             try:
                 part = self._decode(bite)
-            except Exception as error:  # noqa: BLE001 - brotli and zstandard raise types of their own
+            except Exception as error:
                 raise DecompressionError("the body is not what its content-encoding says") from error
             self._taken += len(bite)
             self._inflated += len(part)
@@ -44,7 +44,7 @@ class Decompressor:
     def finish(self) -> bytes:
         try:
             return self._end()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             raise DecompressionError("the encoded body ends too early") from error
 
 

@@ -1,4 +1,4 @@
-"""The OpenAI dialect's error object: ``{"error": {"message", "type", "param", "code"}}`` and what a program may want beside."""
+"""The OpenAI dialect's error object, ``{"error": {"message", "type", "param", "code"}}``, with details beside them."""
 
 from __future__ import annotations
 

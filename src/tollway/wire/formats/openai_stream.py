@@ -42,7 +42,17 @@ class StreamTap:
     events that carried something; ``failure`` is the message of an error event.
     """
 
-    __slots__ = ("_bytes", "_cost_of", "_hide_usage", "_smallest", "_splitter", "done", "events", "failure", "usage")
+    __slots__ = (
+        "_bytes",
+        "_cost_of",
+        "_hide_usage",
+        "_smallest",
+        "_splitter",
+        "done",
+        "events",
+        "failure",
+        "usage",
+    )
 
     def __init__(self, *, hide_usage: bool, cost_of: Callable[[Raw], str | None] | None = None) -> None:
         self._splitter = sse.Splitter()
