@@ -245,7 +245,9 @@ GRAMMAR: Mapping[str, Grammar] = {
         _one_of("announce", "silent"), "announce", "close the connection afterwards; silent: unannounced"
     ),
     "malformed": Grammar(_one_of(*MALFORMED), None, "break one thing: " + ", ".join(MALFORMED)),
-    "size": Grammar(_MANY, None, "bytes of header_huge (default 128 KiB), body_huge (16 MiB), garbage (64)"),
+    "size": Grammar(
+        _whole(0, 1 << 30), None, "bytes of header_huge (default 128 KiB), body_huge (16 MiB), garbage (64)"
+    ),
     "error_event": Grammar(_MANY, "2", "an error event after N events of a stream, which then ends"),
     "no_usage": Grammar(_switch, "on", "usage is never sent"),
     "usage_every": Grammar(_switch, "on", "running usage on every content event"),
@@ -275,6 +277,7 @@ STAGING = (
     "cut",
     "close",
     "malformed",
+    "error_event",
     "crlf",
     "comments",
     "split",

@@ -15,6 +15,10 @@ from tollway.simulator.dialects.openai.errors import invalid
 Count = Annotated[int, Meta(ge=1)]
 
 
+NOTHING = Raw()
+"""A field that was not sent."""
+
+
 class Audio(Struct):
     data: str = ""
 
@@ -29,7 +33,7 @@ class Message(Struct):
     role: str
     content: str | list[Part] | None = None
     name: str | None = None
-    tool_calls: Raw | None = None
+    tool_calls: Raw = NOTHING
 
 
 class StreamOptions(Struct):

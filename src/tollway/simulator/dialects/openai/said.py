@@ -6,10 +6,11 @@ from __future__ import annotations
 from functools import lru_cache
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from tollway.simulator.dialects.openai.errors import invalid
 from tollway.simulator.dialects.openai.requests import (
+    NOTHING,
     ChatRequest,
     Choice,
     Function,
@@ -31,6 +32,8 @@ from tollway.simulator.tokens import (
 )
 
 DEFAULT_TOKENS = 32
+
+NULL = Raw(b"null")
 
 NO = "I cannot help with that."
 
@@ -59,7 +62,8 @@ def say(request: ChatRequest, model: str, knobs: Knobs, serial: str, index: int)
     if knobs.refusal:
         said = Said("stop", count(NO), refusal=NO)
     elif (tools := _tools_to_call(request, knobs)) is not None:
-        said = _tool_calls(tools, knobs, serial, index, limit)
+        number = 1 if request.parallel_tool_calls is False else knobs.parallel
+        said = _tool_calls(tools, number, serial, index, limit)
     else:
         said = _text(request, model, knobs, index, limit)
     if knobs.finish is not None:
@@ -150,11 +154,11 @@ def _function(tool: Tool, position: int) -> Function:
     return tool.function
 
 
-def _tool_calls(functions: list[Function], knobs: Knobs, serial: str, index: int, limit: int | None) -> Said:
+def _tool_calls(functions: list[Function], wanted: int, serial: str, index: int, limit: int | None) -> Said:
     calls: list[Call] = []
     left = limit
     finish = "tool_calls"
-    for number in range(knobs.parallel):
+    for number in range(wanted):
         function = functions[number % len(functions)]
         arguments = _fitting(function.parameters or {"type": "object"}, "tools")
         if left is not None:
@@ -206,7 +210,7 @@ def prompt_tokens(request: ChatRequest) -> tuple[int, int]:
                     audio += -(-len(heard.data) // AUDIO_CHARACTERS)
         if message.name is not None:
             tokens += count(message.name)
-        if message.tool_calls is not None:
+        if message.tool_calls is not NOTHING and message.tool_calls != NULL:
             tokens += -(-len(bytes(message.tool_calls)) // TOKEN)
     if request.tools:
         tokens += -(-len(msgspec.json.encode(request.tools)) // TOKEN)
