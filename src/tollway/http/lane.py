@@ -149,7 +149,7 @@ class LaneConnection(asyncio.Protocol):
         return None
 
     def _leave(self) -> None:
-        self.state.connections.discard(self)  # type: ignore[arg-type]
+        self.state.connections.discard(self)
         self.lane.connections.discard(self)
 
     def data_received(self, data: bytes) -> None:

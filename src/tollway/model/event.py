@@ -53,7 +53,7 @@ class UsageEvent(Struct, frozen=True, kw_only=True):
 
 
 class UsageFilter(Struct, frozen=True, kw_only=True):
-    """Which events to read: every given field must match; times are ISO 8601, ``since`` inclusive, ``until`` exclusive."""
+    """Which events to read: each given field must match. Times are ISO 8601; ``since`` is inclusive, ``until`` not."""
 
     key: str | None = None
     team: str | None = None
