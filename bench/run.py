@@ -144,7 +144,8 @@ def show(found: Results, plan: Plan) -> None:
             cells.append(cell)
         if any(cells):
             table.add_row(label.format(connections=plan.connections), *cells)
-    Console().print(table)
+    terminal = Console()
+    Console(width=terminal.width if terminal.is_terminal else 160).print(table)
     for name, reason in found.skipped.items():
         console.print(f"[red]not measured: {BY_NAME[name].label}[/]: {reason.splitlines()[0]}")
 
