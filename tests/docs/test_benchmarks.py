@@ -10,8 +10,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from bench import table  # noqa: E402
 from bench.results import LATEST, Entry, Machine, Results, median  # noqa: E402
+
+from bench import table  # noqa: E402
 
 README = ROOT / "README.md"
 
