@@ -4,6 +4,7 @@ import asyncio
 import base64
 import sqlite3
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -79,6 +80,38 @@ async def test_a_spool_put_back_from_a_copy_counts_nothing_twice(
     assert (ledger.written, ledger.duplicates) == (1, 20)
     assert await Events(database).count() == 21
     assert await rollups.verify(database) == []
+
+
+class Recorded(Database):
+    """Tells which transactions were asked to survive a power cut."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.durable: list[bool] = []
+
+    async def write(self, work, *, deadline: float = 15.0, durable: bool = False):
+        self.durable.append(durable)
+        return await super().write(work, deadline=deadline, durable=durable)
+
+
+async def test_a_segment_is_left_only_durably(
+    spool: Spool, database: Database, put, event, tmp_path: Path
+) -> None:
+    """Once a segment is used again, the database alone has its events."""
+    recorded = Recorded.open("sqlite:///ledger.db", tmp_path)
+    ledger = LedgerWriter(spool, recorded)
+    put(event(0))
+    assert await ledger.drain(5)
+    recorded.durable.clear()
+    put(event(1))
+    assert await ledger.drain(5)
+    assert recorded.durable == [False]
+    first = spool.end.segment
+    put(*(event(n) for n in range(2, 900)))
+    recorded.durable.clear()
+    assert await ledger.drain(5)
+    assert sum(recorded.durable) == spool.end.segment - first > 3
+    await recorded.close()
 
 
 async def test_a_spooled_repeat_is_not_counted(spool: Spool, database: Database, put, event) -> None:

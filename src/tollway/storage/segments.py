@@ -66,10 +66,16 @@ def preallocate(path: Path, size: int) -> int:
     return descriptor
 
 
-def blank(descriptor: int, size: int) -> None:
-    """Overwrite a file with zeros, keeping the room it has on the disk."""
-    for at in range(0, size, _PIECE):
-        os.pwrite(descriptor, memoryview(_ZEROS)[: size - at], at)
+def reopen_blank(path: Path, used: int) -> int:
+    """Open a segment again with its first ``used`` bytes overwritten by zeros; its room on the disk stays."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        for at in range(0, used, _PIECE):
+            os.pwrite(descriptor, memoryview(_ZEROS)[: used - at], at)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def is_blank(descriptor: int, start: int, end: int) -> bool:

@@ -28,9 +28,9 @@ from tollway.storage.segments import (
     RECORD_LIMIT,
     SLOT,
     Position,
-    blank,
     is_blank,
     preallocate,
+    reopen_blank,
     segment_numbers,
     segment_path,
 )
@@ -90,12 +90,12 @@ class Spool:
 
         # Segments: closed ones (number: bytes) await the reader, freed ones reuse; spares are ready to write.
         self._changing = threading.Lock()
+        self._making = threading.Lock()
         self._closed: dict[int, int] = {}
         self._freed: list[int] = []
         self._spares: deque[tuple[int, int]] = deque()
         self._retired: list[int] = []
         self._clean: set[int] = set()
-        self._preparing = 0
         self._names_changed = False
         self._number = self._offset = self._size = 0
         self._synced = BEGINNING
@@ -182,24 +182,30 @@ class Spool:
             )
         while held > self._sure + (self._size - self._offset) // SLOT:
             now = self._clock()
-            if now - self._no_room_at < _RETRY_ROOM or not self._add_spare():
-                raise StoreUnavailable(f"{self._no_room} The request was not sent to a provider.")
+            # A disk that was full a moment ago is not asked again for every request.
+            known = self._no_room if now - self._no_room_at < _RETRY_ROOM else ""
+            if known or not self._add_spare():
+                why = known or self._no_room or f"There was no room for the event spool in {self.directory}."
+                raise StoreUnavailable(f"{why} The request was not sent to a provider.")
         self._nudge.set()
 
     def _add_spare(self) -> bool:
         """Prepare one more segment, a freed or a new one; False, with the reason kept, if neither can be."""
-        fresh = self.directory / f"new-{threading.get_ident()}.tmp"
+        before = len(self._spares)
+        with self._making:
+            # The other thread may just have made one. To refuse meanwhile, for the room it took, would be wrong.
+            return len(self._spares) > before or self._make_spare()
+
+    def _make_spare(self) -> bool:
+        fresh = self.directory / "new-segment.tmp"
+        with self._changing:
+            reused = self._freed.pop() if self._freed else None
+            total = self._total()
         try:
-            with self._changing:
-                reused = self._freed.pop() if self._freed else None
-                self._preparing += 1
-                total = self._total()
             if reused is not None:
                 os.rename(segment_path(self.directory, reused), fresh)
-                descriptor = os.open(fresh, os.O_RDWR | os.O_CLOEXEC)
-                if reused not in self._clean:
-                    blank(descriptor, self._segment_bytes)
-            elif total <= self._max_bytes:
+                descriptor = reopen_blank(fresh, 0 if reused in self._clean else self._segment_bytes)
+            elif total + self._segment_bytes <= self._max_bytes:
                 descriptor = preallocate(fresh, self._segment_bytes)
             else:
                 self._refuse(
@@ -215,18 +221,14 @@ class Spool:
                 "Free disk space there or move the data directory."
             )
             return False
-        finally:
-            with self._changing:
-                self._preparing -= 1
         with self._changing:
-            # Numbered only now: spares stand in rising order however many threads prepare them.
+            # Numbered only now, so that spares stand in rising order.
             number = (self._spares[-1][0] if self._spares else self._number) + 1
             os.rename(fresh, segment_path(self.directory, number))
             self._spares.append((number, descriptor))
             self._recount()
-            self._names_changed = True
+        self._names_changed = True
         self._no_room = ""
-        self._no_room_at = -1e9
         return True
 
     def _refuse(self, why: str) -> None:
@@ -236,7 +238,7 @@ class Spool:
         self._no_room_at = self._clock()
 
     def _total(self) -> int:
-        whole = len(self._spares) + len(self._freed) + self._preparing
+        whole = len(self._spares) + len(self._freed)
         return sum(self._closed.values()) + whole * self._segment_bytes + self._size
 
     def _rotate(self) -> bool:
@@ -385,6 +387,8 @@ class Spool:
         while len(self._spares) < wanted and not self._stopping:
             if not self._add_spare():
                 break
+        else:
+            self._no_room = ""
         if self._names_changed and self._fsync is not None:
             self._names_changed = False
             _sync_directory(self.directory)
