@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import uvloop
 
 from tollway.simulator.server import Simulator
 
@@ -81,6 +82,11 @@ def post(body: object, path: str = "/v1/chat/completions", **headers: str) -> by
 
 def chat(model: str = "gpt-4o-mini", text: str = "Hello there", **more: object) -> dict[str, object]:
     return {"model": model, "messages": [{"role": "user", "content": text}], **more}
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that the simulator runs on in earnest."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 Ask = Callable[..., Awaitable[Reply]]

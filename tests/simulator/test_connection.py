@@ -119,3 +119,7 @@ async def test_a_slow_reader_is_waited_for(simulator, connect, chat, post, until
     assert b"200 OK" in head
     await reader.readexactly(20_000_000)
     await until(lambda: simulator.open == 0)
+
+
+async def test_the_loop_is_the_one_used_in_earnest():
+    assert type(asyncio.get_running_loop()).__module__ == "uvloop"

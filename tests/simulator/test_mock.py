@@ -32,7 +32,9 @@ def test_a_person_gets_a_table_and_a_curl():
     for words in (
         "base URL",
         "POST /v1/embeddings",
-        "latency=20ms, error_event=2, crlf=on",
+        "latency=20ms",
+        "error_event=2",
+        "crlf=on",
         "Stopped after 0",
     ):
         assert words in done.stdout
