@@ -117,10 +117,8 @@ class LaneConnection(asyncio.Protocol):
         self._missing = 0
         self._reading = True
         self._keep_alive = True
-        self._chunked = False
-        self._endpoint: Endpoint | None = None
-        self._headers: dict[bytes, bytes] = {}
-        self._repeated = False
+        self._known: Head | None = None
+        self._awaiting_head = False
         self._task: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._closing = False
@@ -182,103 +180,76 @@ class LaneConnection(asyncio.Protocol):
 
     def _head(self) -> None:
         buffer = self._buffer
-        settings = self.lane.settings
-        end = buffer.find(b"\r\n\r\n")
-        if end < 0:
-            if buffer[:2] == b"\r\n":  # RFC 9112 section 2.2: an empty line before a request is ignored
-                self._buffer = buffer.lstrip(b"\r\n")
-                if self._buffer:
-                    self._head()
+        known = self._known
+        if known is not None and buffer.startswith(known.before):
+            # The same head as last time on this connection, save for the length: parsed already.
+            at = len(known.before)
+            digits_end = buffer.find(b"\r\n", at, at + 16)
+            after = known.after
+            if digits_end > at and buffer.startswith(after, digits_end) and buffer[at:digits_end].isdigit():
+                known.headers[b"content-length"] = buffer[at:digits_end]
+                self._take(known, digits_end + len(after), int(buffer[at:digits_end]))
                 return
-            if len(buffer) > settings.max_header:
-                self._reject(
-                    HeadersTooLarge(f"The request's headers are larger than {settings.max_header} bytes.")
-                )
-            elif self._endpoint is not _WAITING:
-                self._endpoint = _WAITING
+        settings = self.lane.settings
+        if buffer[:2] == b"\r\n":  # RFC 9112 section 2.2: an empty line before a request is ignored
+            self._buffer = buffer = buffer.lstrip(b"\r\n")
+        end = buffer.find(b"\r\n\r\n") + 4
+        if end > settings.max_header or (end < 4 and len(buffer) > settings.max_header):
+            self._reject(
+                HeadersTooLarge(f"The request's headers are larger than {settings.max_header} bytes.")
+            )
+            return
+        if end < 4:
+            if buffer and not self._awaiting_head:
+                self._awaiting_head = True
                 self.deadline = self.lane.loop.time() + settings.header_timeout
             return
-        if buffer[:2] == b"\r\n":
-            self._buffer = buffer.lstrip(b"\r\n")
-            self._head()
-            return
-        self._endpoint = None
+        self._awaiting_head = False
         line = buffer[: buffer.find(b"\r\n")]
         endpoint = LANE_LINES.get(line[:-9]) if line.endswith(b" HTTP/1.1") else None
         if endpoint is None:
             self._hand_over()
             return
-        end += 4
-        if end > settings.max_header:
-            self._reject(
-                HeadersTooLarge(f"The request's headers are larger than {settings.max_header} bytes.")
-            )
-            return
-        headers: dict[bytes, bytes] = {}
-        self._headers = headers
-        self._repeated = False
-        parser = httptools.HttpRequestParser(self)
         try:
-            parser.feed_data(buffer[:end])
+            known = parse_head(buffer[:end], endpoint)
         except httptools.HttpParserUpgrade:
             self._hand_over()
             return
-        except httptools.HttpParserError as error:
-            cause = error.__context__
-            self._reject(
-                cause if isinstance(cause, GatewayError) else BadRequest("The request is not valid HTTP.")
-            )
+        except httptools.HttpParserError:
+            self._reject(BadRequest("The request is not valid HTTP."))
             return
-        length = headers.get(b"content-length")
-        if b"transfer-encoding" in headers:
-            if length is not None:
-                self._reject(
-                    BadRequest("The request has both content-length and transfer-encoding. Send one.")
-                )
-            else:
-                self._hand_over()
+        except BadRequest as error:
+            self._reject(error)
             return
-        if b"expect" in headers or b"upgrade" in headers:
+        headers = known.headers
+        if b"transfer-encoding" in headers or b"expect" in headers or b"upgrade" in headers:
             self._hand_over()
             return
-        size = 0
-        if length is not None:
-            if not length.isdigit() or len(length) > 15:
-                self._reject(BadRequest("The request's content-length is not a number."))
-                return
-            size = int(length)
+        self._known = known
+        self._take(known, end, int(headers.get(b"content-length", b"0")))
+
+    def _take(self, head: Head, end: int, size: int) -> None:
+        """Go on with the body of a request whose head ends at ``end``."""
+        settings = self.lane.settings
         if size > settings.max_body:
             self._reject(_too_large(settings.max_body))
             return
-        connection = headers.get(b"connection")
-        if connection is not None and b"close" in connection.lower():
+        if not head.keep_alive:
             self._keep_alive = False
-        self._endpoint = endpoint
+        buffer = self._buffer
         got = len(buffer) - end
         if got == size:
             self._buffer = b""
-            self._serve(endpoint, buffer[end:])
+            self._serve(head, buffer[end:])
         elif got > size:
             self._buffer = buffer[end + size :]
-            self._serve(endpoint, buffer[end : end + size])
+            self._serve(head, buffer[end : end + size])
         else:
             self._buffer = b""
             self._phase = _BODY
             self._parts = [buffer[end:]]
             self._missing = size - got
             self.deadline = self.lane.loop.time() + settings.body_timeout
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        headers = self._headers
-        if name in headers:
-            if name in (b"content-length", b"host", b"transfer-encoding"):
-                raise BadRequest(f"The request repeats its {name.decode()} header.")
-            if name in ALL_CREDENTIAL_HEADERS and value != headers[name]:
-                self._repeated = True
-            elif name in (b"connection", b"te"):
-                value = headers[name] + b", " + value
-        headers[name] = value
 
     def _body(self, data: bytes) -> None:
         missing = self._missing
@@ -293,24 +264,23 @@ class LaneConnection(asyncio.Protocol):
         self._parts.append(data)
         body = b"".join(self._parts)
         self._parts = []
-        endpoint = self._endpoint
-        if endpoint is not None:
-            self._serve(endpoint, body)
+        head = self._known
+        if head is not None:
+            self._serve(head, body)
 
-    def _serve(self, endpoint: Endpoint, body: bytes) -> None:
+    def _serve(self, head: Head, body: bytes) -> None:
         lane = self.lane
-        headers = self._headers
         self._phase = _BUSY
         self.deadline = _FOREVER
         self.begun = False
-        self.trailers = b"te" in headers and b"trailers" in headers[b"te"].lower()
+        self.trailers = head.trailers
         request = ModelRequest(
-            endpoint=endpoint.name,
-            headers=headers,
+            endpoint=head.endpoint.name,
+            headers=head.headers,
             body=body,
             id=lane.ids.next(),
             started=lane.app.clock(),
-            repeated=self._repeated,
+            repeated=head.repeated,
         )
         self._task = lane.loop.create_task(self._run(request))
 
@@ -330,7 +300,6 @@ class LaneConnection(asyncio.Protocol):
         if not self._keep_alive:
             self._shut()
             return
-        self._endpoint = None
         now = self.lane.loop.time()
         settings = self.lane.settings
         # With bytes still unsent the client must read on; without, it may stay silent as long as keep-alive allows.
@@ -388,7 +357,6 @@ class LaneConnection(asyncio.Protocol):
         self.state.connections.add(self)  # type: ignore[arg-type]
         self.lane.joined(self)
         self._phase = _IDLE
-        self._endpoint = None
         self.deadline = self.lane.loop.time() + self.lane.settings.keep_alive
 
     # The hallway's Client.
@@ -436,8 +404,62 @@ class LaneConnection(asyncio.Protocol):
         self.transport.abort()
 
 
-_WAITING = Endpoint("waiting")
-"""Marks a connection whose head has begun to arrive."""
+class Head:
+    """A request's head as parsed. ``before`` and ``after`` are its bytes around the digits of content-length; a later
+    request with the same bytes there has the same head. ``repeated``: a credential came twice, differently."""
+
+    __slots__ = ("after", "before", "endpoint", "headers", "keep_alive", "repeated", "trailers")
+
+    def __init__(
+        self, endpoint: Endpoint, headers: dict[bytes, bytes], repeated: bool, before: bytes, after: bytes
+    ) -> None:
+        self.endpoint = endpoint
+        self.headers = headers
+        self.repeated = repeated
+        self.before = before
+        self.after = after
+        self.keep_alive = b"close" not in headers.get(b"connection", b"").lower()
+        self.trailers = b"trailers" in headers.get(b"te", b"").lower()
+
+
+class _Headers:
+    """Collects the headers of one head for httptools."""
+
+    __slots__ = ("pairs",)
+
+    def __init__(self) -> None:
+        self.pairs: list[tuple[bytes, bytes]] = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.pairs.append((name.lower(), value))
+
+
+def parse_head(head: bytes, endpoint: Endpoint) -> Head:
+    """Raises httptools' errors for what is not HTTP, BadRequest for a head that could be read in two ways."""
+    collected = _Headers()
+    httptools.HttpRequestParser(collected).feed_data(head)
+    headers: dict[bytes, bytes] = {}
+    repeated = False
+    for name, value in collected.pairs:
+        if name in headers:
+            if name in (b"content-length", b"host", b"transfer-encoding"):
+                raise BadRequest(f"The request repeats its {name.decode()} header.")
+            if name in ALL_CREDENTIAL_HEADERS and value != headers[name]:
+                repeated = True
+            elif name in (b"connection", b"te"):
+                value = headers[name] + b", " + value
+        headers[name] = value
+    length = headers.get(b"content-length")
+    before, after = head, b""
+    if length is not None:
+        if b"transfer-encoding" in headers:
+            raise BadRequest("The request has both content-length and transfer-encoding. Send one.")
+        if not length.isdigit() or len(length) > 15:
+            raise BadRequest("The request's content-length is not a number.")
+        at = head.lower().find(b"\r\ncontent-length:") + len(b"\r\ncontent-length:")
+        at = head.find(length, at)
+        before, after = head[:at], head[at + len(length) :]
+    return Head(endpoint, headers, repeated, before, after)
 
 
 def _too_large(limit: int) -> RequestTooLarge:

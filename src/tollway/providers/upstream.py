@@ -173,14 +173,6 @@ class Answer:
 
     # What the connection tells.
 
-    def arrived(self, data: bytes) -> None:
-        if self._decoder is not None:
-            data = self._decoder.feed(data)
-            if not data:
-                return
-        self._chunks.append(data)
-        self._buffered += len(data)
-
     def settle_clock(self, connection: Connection, now: float) -> None:
         """After a read: choose the clock that runs next, wake the reader, hold back a provider that is too fast."""
         if not self.complete:
@@ -236,12 +228,14 @@ class Connection(asyncio.Protocol):
         "_interim",
         "_keep_alive",
         "_parser",
+        "_raw",
         "_until_eof",
         "answer",
         "born",
         "counted",
         "dead",
         "idle_since",
+        "on_header",
         "parked",
         "pool",
         "proxy_head",
@@ -263,6 +257,9 @@ class Connection(asyncio.Protocol):
         self.secure = pool.origin.scheme == "https"
         self.proxy_prefix = b""
         self.proxy_head = b""
+        # The parser stores headers without a Python call for each; a repeated name keeps its last value.
+        self._raw: dict[bytes, bytes] = {}
+        self.on_header = self._raw.__setitem__
         self._parser = httptools.HttpResponseParser(self)
         self._until_eof = False
         self._interim = 0
@@ -343,9 +340,20 @@ class Connection(asyncio.Protocol):
                 )
                 self._fail(UpstreamMalformed, f"provider {answer.request.provider} answered with {reason}")
                 return
-        answer.settle_clock(self, now)
         if answer.complete:
-            self._finished()
+            waiter = answer._waiter
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+            self._finished(answer, now)
+            return
+        if not answer.status:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEADERS:
+                self._fail(
+                    UpstreamMalformed, f"provider {answer.request.provider} answered with endless headers"
+                )
+                return
+        answer.settle_clock(self, now)
 
     def eof_received(self) -> None:
         return None
@@ -382,32 +390,19 @@ class Connection(asyncio.Protocol):
 
     # httptools
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        answer = self.answer
-        if answer is None:
-            return
-        self._head_bytes += len(name) + len(value) + 4
-        if self._head_bytes > MAX_HEADERS:
-            raise httptools.HttpParserError("headers too large")
-        name = name.lower()
-        if name in answer.headers:
-            if name in (b"content-length", b"transfer-encoding"):
-                raise httptools.HttpParserError("framing header repeated")
-            value = answer.headers[name] + b", " + value
-        answer.headers[name] = value
-
     def on_headers_complete(self) -> None:
         answer = self.answer
-        if answer is None:
-            return
+        if answer is None or answer.complete:
+            raise httptools.HttpParserError("an answer nobody asked for")
         status = self._parser.get_status_code()
-        headers = answer.headers
+        headers = {name.lower(): value for name, value in self._raw.items()}
+        self._raw.clear()
         if status < 200:
             self._interim += 1
             if status == 101 or self._interim > MAX_INTERIM:
                 raise httptools.HttpParserError("unexpected interim answer")
-            headers.clear()
             return
+        answer.headers = headers
         answer.status = status
         self._until_eof = (
             b"content-length" not in headers
@@ -418,14 +413,20 @@ class Connection(asyncio.Protocol):
         encoding = headers.get(b"content-encoding")
         if encoding is not None and not self._bodiless:
             answer._decoder = decompressor(encoding)
-        answer.sse = headers.get(b"content-type", b"").lower().startswith(b"text/event-stream")
+        answer.sse = b"event-stream" in headers.get(b"content-type", b"").lower()
         if self._bodiless:
             self.on_message_complete(answer)
 
     def on_body(self, data: bytes) -> None:
         answer = self.answer
-        if answer is not None and not self._bodiless:
-            answer.arrived(data)
+        if answer is None or self._bodiless:
+            return
+        if answer._decoder is not None:
+            data = answer._decoder.feed(data)
+            if not data:
+                return
+        answer._chunks.append(data)
+        answer._buffered += len(data)
 
     def on_message_complete(self, answer: Answer | None = None) -> None:
         answer = answer or self.answer
@@ -440,26 +441,17 @@ class Connection(asyncio.Protocol):
         # Only now does the parser know; once it has gone past the message it says no.
         self._keep_alive = not self._until_eof and not self._bodiless and self._parser.should_keep_alive()
 
-    def on_message_begin(self) -> None:
-        answer = self.answer
-        if answer is not None and answer.complete:  # a second answer to one request
-            raise httptools.HttpParserError("more than one answer")
-
-    def _finished(self) -> None:
-        answer = self.answer
-        if answer is None:
-            return
+    def _finished(self, answer: Answer, now: float) -> None:
         self.answer = None
         answer._connection = None
-        upstream = self.pool.upstream
-        upstream.ended(answer)
+        self.pool.upstream.ended(answer)
         keep = self._keep_alive and not self._dirty and not self.transport.is_closing()
         if self.secure and not self.reused:
             self.pool.remember_session(self)
         if answer._paused:
             self.transport.resume_reading()
         if keep:
-            self.pool.park(self)
+            self.pool.park(self, now)
         else:
             self.close()
 
@@ -552,7 +544,7 @@ class Pool:
             if waiter.done() and not waiter.cancelled():
                 connection = waiter.result()
                 if connection is not None:  # handed to us as we left: hand it on
-                    self.park(connection)
+                    self.park(connection, self.upstream.loop.time())
                 else:
                     self._wake_one(None)
             else:
@@ -567,10 +559,10 @@ class Pool:
                 return True
         return False
 
-    def park(self, connection: Connection) -> None:
+    def park(self, connection: Connection, now: float) -> None:
         if self._waiters and self._wake_one(connection):
             return
-        connection.idle_since = self.upstream.loop.time()
+        connection.idle_since = now
         connection.parked = True
         self._idle.append(connection)
 
