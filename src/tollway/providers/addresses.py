@@ -26,6 +26,7 @@ class Addresses:
         task = self._asking.get(key)
         if task is None:
             task = loop.create_task(self._ask(key))
+            task.add_done_callback(_seen)
             self._asking[key] = task
         return await asyncio.shield(task)  # one caller leaving must not fail the others
 
@@ -52,3 +53,9 @@ class Addresses:
     def forget(self, host: str, port: int) -> None:
         """Drop an entry none of whose addresses answered."""
         self._known.pop((host, port), None)
+
+
+def _seen(task: asyncio.Task[list[str]]) -> None:
+    """A look-up that failed after all who asked had left is nobody's error."""
+    if not task.cancelled():
+        task.exception()

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import ssl
 from collections import deque
 from collections.abc import Mapping
@@ -115,16 +117,16 @@ class Answer:
 
     async def body(self, limit: int) -> bytes:
         """The whole body, at most ``limit`` bytes; more is an UpstreamMalformed."""
-        while not self.complete:
+        while not self.complete and self._buffered <= limit:
             if self.error is not None:
                 raise self.error
-            if self._buffered > limit:
-                self.abort()
-                raise UpstreamMalformed(
-                    f"provider {self.request.provider} answered with more than {limit} bytes",
-                    provider=self.request.provider,
-                )
             await self._wait(limit + 1)
+        if self._buffered > limit:
+            self.abort()
+            raise UpstreamMalformed(
+                f"provider {self.request.provider} answered with more than {limit} bytes",
+                provider=self.request.provider,
+            )
         return self._take()
 
     def progressed(self, now: float) -> None:
@@ -153,18 +155,21 @@ class Answer:
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
         self._buffered = 0
-        if self._paused and self._connection is not None:
+        if self._paused:
+            self._resume()
+        return data
+
+    def _resume(self) -> None:
+        if self._connection is not None:
             self._paused = False
             self.phase = "idle"
             self.deadline = self.upstream.loop.time() + self.request.clocks.idle
             self._connection.transport.resume_reading()
-        return data
 
     async def _wait(self, want: int) -> None:
         self._want = want
-        if self._paused and want > self._buffered and self._connection is not None:
-            self._paused = False
-            self._connection.transport.resume_reading()
+        if self._paused and want > self._buffered:
+            self._resume()
         waiter = self._waiter = self.upstream.loop.create_future()
         try:
             await waiter
@@ -186,6 +191,9 @@ class Answer:
                 if self.phase == "first_byte":
                     self.phase = "first_token"
                     self.deadline = self.sent_at + self.request.clocks.first_token
+                elif self._waiter is None and self.phase == "idle":
+                    # Our reader is busy with a slow client: what waits for it may be an event as well as a ping.
+                    self.deadline = now + self.request.clocks.idle
             elif self._buffered:
                 self.phase = "idle"
                 self.deadline = now + self.request.clocks.idle
@@ -222,9 +230,11 @@ class Connection(asyncio.Protocol):
     """One socket to one origin: serves one exchange at a time and goes back to its pool between them."""
 
     __slots__ = (
+        "_answers",
+        "_big",
         "_bodiless",
         "_dirty",
-        "_head_bytes",
+        "_framing",
         "_interim",
         "_keep_alive",
         "_parser",
@@ -236,6 +246,7 @@ class Connection(asyncio.Protocol):
         "dead",
         "idle_since",
         "on_header",
+        "on_message_begin",
         "parked",
         "pool",
         "proxy_head",
@@ -260,13 +271,18 @@ class Connection(asyncio.Protocol):
         # The parser stores headers without a Python call for each; a repeated name keeps its last value.
         self._raw: dict[bytes, bytes] = {}
         self.on_header = self._raw.__setitem__
+        # One entry for each answer that may begin. A second answer to one request finds none and is an error: left in
+        # the parser, its beginning would become the next request's answer.
+        self._answers: list[None] = []
+        self.on_message_begin = self._answers.pop
         self._parser = httptools.HttpResponseParser(self)
         self._until_eof = False
         self._interim = 0
         self._bodiless = False
         self._dirty = False
         self._keep_alive = False
-        self._head_bytes = 0
+        self._framing = 0
+        self._big = False
         self.counted = False
         self.dead = False
 
@@ -278,7 +294,9 @@ class Connection(asyncio.Protocol):
         self.received = False
         self._until_eof = False
         self._interim = 0
-        self._head_bytes = 0
+        self._framing = 0
+        self._raw.clear()  # trailers of the answer before
+        self._answers.append(None)
         method = request.method
         self._bodiless = method == b"HEAD"
         body = request.body
@@ -301,7 +319,8 @@ class Connection(asyncio.Protocol):
             )
         else:
             head = b"".join((method, b" ", request.target, b" HTTP/1.1\r\n", request.headers, length))
-        if len(body) < 65536:
+        self._big = len(body) >= 65536
+        if not self._big:
             self.transport.write(head + body)
         else:
             self.transport.write(head)
@@ -327,6 +346,7 @@ class Connection(asyncio.Protocol):
         if not self.received:
             self.received = True
             answer.first_byte_at = now
+        self._framing += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -346,13 +366,9 @@ class Connection(asyncio.Protocol):
                 waiter.set_result(None)
             self._finished(answer, now)
             return
-        if not answer.status:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEADERS:
-                self._fail(
-                    UpstreamMalformed, f"provider {answer.request.provider} answered with endless headers"
-                )
-                return
+        if self._framing > MAX_HEADERS:
+            self._fail(UpstreamMalformed, f"provider {answer.request.provider} answered with endless headers")
+            return
         answer.settle_clock(self, now)
 
     def eof_received(self) -> None:
@@ -399,9 +415,12 @@ class Connection(asyncio.Protocol):
         self._raw.clear()
         if status < 200:
             self._interim += 1
-            if status == 101 or self._interim > MAX_INTERIM:
+            if status < 100 or status == 101 or self._interim > MAX_INTERIM:
                 raise httptools.HttpParserError("unexpected interim answer")
+            self._answers.append(None)
             return
+        if status > 599:
+            raise httptools.HttpParserError("not a status")
         answer.headers = headers
         answer.status = status
         self._until_eof = (
@@ -421,6 +440,7 @@ class Connection(asyncio.Protocol):
         answer = self.answer
         if answer is None or self._bodiless:
             return
+        self._framing = 0  # bytes since the last piece of body: head, chunk sizes, trailers
         if answer._decoder is not None:
             data = answer._decoder.feed(data)
             if not data:
@@ -433,10 +453,7 @@ class Connection(asyncio.Protocol):
         if answer is None or answer.status == 0:  # the end of an interim answer
             return
         if answer._decoder is not None and not answer.complete:
-            tail = answer._decoder.finish()
-            if tail:
-                answer._chunks.append(tail)
-                answer._buffered += len(tail)
+            answer._decoder.finish()
         answer.complete = True
         # Only now does the parser know; once it has gone past the message it says no.
         self._keep_alive = not self._until_eof and not self._bodiless and self._parser.should_keep_alive()
@@ -446,6 +463,8 @@ class Connection(asyncio.Protocol):
         answer._connection = None
         self.pool.upstream.ended(answer)
         keep = self._keep_alive and not self._dirty and not self.transport.is_closing()
+        if self._big and self.transport.get_write_buffer_size():
+            keep = False  # answered before it had read our request: the rest of that is still on its way
         if self.secure and not self.reused:
             self.pool.remember_session(self)
         if answer._paused:
@@ -501,14 +520,18 @@ class Pool:
             async with asyncio.timeout(clock):
                 while self.size >= self.limit:
                     connection = await self._queue(provider)
-                    if connection is not None:
-                        if not fresh:
-                            connection.reused = True
-                            return connection
-                        connection.close()
-                    elif self.size < self.limit:
+                    if connection is None:
                         break
-                self.size += 1
+                    if not connection.counted:
+                        continue  # lost while it was handed to us, and its place given to another
+                    if not fresh and not connection.transport.is_closing():
+                        connection.reused = True
+                        return connection
+                    connection.counted = False  # we take its place
+                    connection.close()
+                    break
+                else:
+                    self.size += 1
                 try:
                     connection = await self.upstream.connect(self, provider)
                     if connection.dead:
@@ -518,8 +541,7 @@ class Pool:
                             retryable=True,
                         )
                 except BaseException:
-                    self.size -= 1
-                    self._wake_one(None)
+                    self._give_back()
                     raise
                 connection.counted = True
                 return connection
@@ -532,6 +554,7 @@ class Pool:
             ) from None
 
     async def _queue(self, provider: str) -> Connection | None:
+        """A connection to use, or None: a place to open one, which is already counted."""
         if len(self._waiters) >= self.limit * 10:
             raise UpstreamUnreachable(
                 f"too many requests wait for a connection to provider {provider}", provider=provider
@@ -543,11 +566,11 @@ class Pool:
         except BaseException:
             if waiter.done() and not waiter.cancelled():
                 connection = waiter.result()
-                if connection is not None:  # handed to us as we left: hand it on
+                if connection is None:
+                    self._give_back()
+                elif connection.counted:  # handed to us as we left: hand it on
                     self.park(connection, self.upstream.loop.time())
-                else:
-                    self._wake_one(None)
-            else:
+            elif waiter in self._waiters:
                 self._waiters.remove(waiter)
             raise
 
@@ -558,6 +581,16 @@ class Pool:
                 waiter.set_result(connection)
                 return True
         return False
+
+    def _give_back(self) -> None:
+        """A place is free. The first who waits gets it at once, so that nobody who comes later is quicker."""
+        if self.size > self.limit or not self._wake_one(None):
+            self.size -= 1
+
+    def resize(self, limit: int) -> None:
+        self.limit = limit
+        while self.size < limit and self._wake_one(None):
+            self.size += 1
 
     def park(self, connection: Connection, now: float) -> None:
         if self._waiters and self._wake_one(connection):
@@ -572,8 +605,7 @@ class Pool:
             self._idle.remove(connection)
         if connection.counted:
             connection.counted = False
-            self.size -= 1
-            self._wake_one(None)
+            self._give_back()
 
     def remember_session(self, connection: Connection) -> None:
         tls = connection.transport.get_extra_info("ssl_object")
@@ -606,6 +638,7 @@ class Upstream:
         self._pools: dict[Origin, Pool] = {}
         self._active: set[Answer] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._resting = False
         self._next_idle_sweep = 0.0
 
     async def send(self, request: UpstreamRequest) -> Answer:
@@ -638,7 +671,7 @@ class Upstream:
         if pool is None:
             self._pools[origin] = Pool(self, origin, connections)
         else:
-            pool.limit = connections
+            pool.resize(connections)
 
     def active(self) -> int:
         """Exchanges in progress."""
@@ -652,6 +685,10 @@ class Upstream:
             self._timer.cancel()
             self._timer = None
         for answer in list(self._active):
+            provider = answer.request.provider
+            answer.fail(
+                UpstreamUnreachable(f"the exchange with provider {provider} was closed", provider=provider)
+            )
             answer.abort()
         for pool in self._pools.values():
             pool.close()
@@ -660,7 +697,10 @@ class Upstream:
 
     def began(self, answer: Answer) -> None:
         self._active.add(answer)
-        if self._timer is None:
+        if self._timer is None or self._resting:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._resting = False
             self._timer = self.loop.call_later(SWEEP, self._sweep)
 
     def ended(self, answer: Answer) -> None:
@@ -685,33 +725,42 @@ class Upstream:
             self._next_idle_sweep = now + 5.0
             for pool in self._pools.values():
                 pool.sweep(now)
-        idle = not self._active and not any(pool._idle for pool in self._pools.values())
-        self._timer = None if idle else self.loop.call_later(SWEEP if self._active else 1.0, self._sweep)
+        self._resting = not self._active
+        if self._resting and not any(pool._idle for pool in self._pools.values()):
+            self._timer = None
+        else:
+            self._timer = self.loop.call_later(1.0 if self._resting else SWEEP, self._sweep)
 
     # Opening a socket.
 
     async def connect(self, pool: Pool, provider: str) -> Connection:
         origin = pool.origin
-        proxy = (
-            parse_proxy(origin.proxy)
-            if origin.proxy
-            else self._proxies.find(origin.scheme, origin.host, origin.port)
-        )
+        retryable = True
         try:
+            proxy = (
+                parse_proxy(origin.proxy)
+                if origin.proxy
+                else self._proxies.find(origin.scheme, origin.host, origin.port)
+            )
             if proxy is not None:
                 return await self._through(proxy, pool, provider)
             return await self._race(pool)
         except ssl.SSLCertVerificationError as error:
             log.warning("TLS to provider %s at %s: %s", provider, origin.host, error)
             message = f"the TLS certificate of provider {provider} is not trusted: {error.verify_message}"
+            retryable = False
         except ssl.SSLError as error:
             log.warning("TLS to provider %s at %s: %s", provider, origin.host, error)
             message = f"TLS with provider {provider} failed"
         except OSError as error:
             log.warning("connecting to provider %s at %s:%s: %s", provider, origin.host, origin.port, error)
-            message = f"provider {provider} could not be reached: {error.strerror or 'no connection'}"
+            message = f"provider {provider} could not be reached: {_reason(error)}"
+        except ValueError as error:  # a name that no look-up takes, or a proxy we cannot speak to
+            log.warning("connecting to provider %s at %s:%s: %s", provider, origin.host, origin.port, error)
+            message = f"provider {provider} could not be reached: its host name or its proxy is not valid"
+            retryable = False
         self._addresses.forget(origin.host, origin.port)
-        raise UpstreamUnreachable(message, provider=provider, retryable=True)
+        raise UpstreamUnreachable(message, provider=provider, retryable=retryable)
 
     async def _race(self, pool: Pool) -> Connection:
         """Happy eyeballs: each address gets a head start, the first connection that stands wins."""
@@ -783,6 +832,7 @@ class Upstream:
                     provider=provider,
                 )
             connection = Connection(pool)
+            connection.transport = transport  # until TLS stands: the far end may speak too early
             secure = await self.loop.start_tls(
                 transport, connection, self.contexts.get(origin.ca_file), server_hostname=origin.host
             )
@@ -793,6 +843,13 @@ class Upstream:
         except BaseException:
             transport.abort()
             raise
+
+
+def _reason(error: OSError) -> str:
+    """What went wrong, without the address that asyncio writes into it."""
+    if error.errno and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno)
+    return error.strerror or str(error) or "no connection"
 
 
 def _discard(attempt: asyncio.Task[Connection]) -> None:
@@ -813,6 +870,9 @@ class _Tunnel(asyncio.Protocol):
             return
         self._buffer += data
         if b"\r\n\r\n" in self._buffer:
+            if not self._buffer.endswith(b"\r\n\r\n"):
+                self.answered.set_exception(OSError("the proxy sent more than an answer"))
+                return
             parts = self._buffer.split(b" ", 2)
             if len(parts) > 1 and self._buffer.startswith(b"HTTP/1.") and parts[1][:3].isdigit():
                 self.answered.set_result(int(parts[1][:3]))
