@@ -21,6 +21,9 @@ _decode_any = msgspec.json.Decoder().decode
 _decode_string = msgspec.json.Decoder(str).decode
 _decode_int = msgspec.json.Decoder(int).decode
 
+MAX_COUNT = 2**53
+"""What every JSON reader keeps exactly; no count of anything is larger."""
+
 CHECK_DUPLICATES_BELOW = 256 * 1024
 """Bodies larger than this are not searched for a repeated key; the last one counts, as in most parsers."""
 
@@ -41,9 +44,14 @@ def parse(body: bytes) -> Fields:
     except msgspec.ValidationError:
         raise InvalidJson('The request body must be a JSON object, such as {"model": …}.') from None
     except msgspec.DecodeError as error:
-        raise InvalidJson(f"The request body is not valid JSON: {error}.") from None
+        raise InvalidJson(f"The request body is not valid JSON: {_reason(error)}.") from None
     except RecursionError:
         raise InvalidJson("The request body is nested too deeply.") from None
+
+
+def _reason(error: msgspec.DecodeError) -> str:
+    words = str(error).removeprefix("JSON is malformed: ")
+    return "it ends too early" if words == "Input data was truncated" else words
 
 
 def encode(fields: Fields) -> bytes:
@@ -72,8 +80,10 @@ def refuse_duplicate(body: bytes, fields: Fields, name: str) -> None:
         depth_first.append([key for key, _ in found])
 
     try:
-        json.loads(body, object_pairs_hook=pairs)
-    except (ValueError, RecursionError):
+        json.loads(body, object_pairs_hook=pairs, parse_int=str, parse_float=str)
+    except RecursionError:
+        raise InvalidJson("The request body is nested too deeply.") from None
+    except ValueError:
         return
     if depth_first and depth_first[-1].count(name) > 1:
         raise BadRequest(f"The request gives '{name}' more than once. Give it once.", param=name)
@@ -120,6 +130,8 @@ def count(fields: Fields, name: str) -> int | None:
         raise BadRequest(f"'{name}' must be an integer, not {kind(raw)}.", param=name) from None
     if number < 0:
         raise BadRequest(f"'{name}' must not be negative.", param=name)
+    if number > MAX_COUNT:
+        raise BadRequest(f"'{name}' is too large.", param=name)
     return number
 
 

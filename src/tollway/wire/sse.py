@@ -20,21 +20,30 @@ class EventTooLarge(ValueError):
 class Splitter:
     """Cuts a byte stream after the last complete event. Holds back what is incomplete, at most ``limit`` bytes."""
 
-    __slots__ = ("_begun", "_limit", "_rest")
+    __slots__ = ("_begun", "_edge", "_held", "_limit", "_pieces")
 
     def __init__(self, limit: int = 16 * 1024 * 1024) -> None:
-        self._rest = b""
+        self._pieces: list[bytes] = []
+        self._held = 0
+        self._edge = b""
         self._limit = limit
         self._begun = False
 
     def feed(self, data: bytes) -> bytes:
         """Bytes up to and including the last blank line seen; empty while no event is complete."""
-        if self._rest:
-            data = self._rest + data
-            self._rest = b""
+        if self._held:
+            # A large event comes in many pieces: what has been searched is not searched again with each of them.
+            seam = self._edge + data
+            if self._begun and b"\n\n" not in seam and (b"\r" not in seam or not _BLANK_LINE.search(seam)):
+                self._hold(data)
+                return b""
+            data = self.rest() + data
+            self._pieces.clear()
+            self._held = 0
+            self._edge = b""
         if not self._begun:
             if len(data) < 3 and BOM.startswith(data):
-                self._rest = data
+                self._hold(data)
                 return b""
             self._begun = True
             if data.startswith(BOM):
@@ -52,14 +61,19 @@ class Splitter:
                 if match.end() == len(data) and data.endswith(b"\r"):
                     break
                 end = match.end()
-        self._rest = data[end:]
-        if len(self._rest) > self._limit:
-            raise EventTooLarge(f"an event is larger than {self._limit} bytes")
+        self._hold(data[end:])
         return data[:end]
 
     def rest(self) -> bytes:
         """What is held back: an event that has not ended."""
-        return self._rest
+        return b"".join(self._pieces)
+
+    def _hold(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self._held += len(data)
+        self._edge = (self._edge + data)[-3:]  # a blank line is four bytes at most
+        if self._held > self._limit:
+            raise EventTooLarge(f"an event is larger than {self._limit} bytes")
 
 
 class Event:

@@ -119,7 +119,11 @@ class StreamTap:
             self.failure = _error_message(chunk.error)
             return part
         if bytes(chunk.usage) in _NULLS:
-            return part
+            if not self._hide_usage or not bytes(chunk.usage):
+                return part
+            fields = _decode_fields(data)
+            del fields["usage"]
+            return sse.encode(_encode(fields))
         self.usage = chunk.usage
         alone = bytes(chunk.choices).replace(b" ", b"") in (b"[]", b"", b"null")
         if alone:
@@ -131,7 +135,7 @@ class StreamTap:
             fields = _decode_fields(data)
             del fields["usage"]
             return sse.encode(_encode(fields))
-        cost = self._cost_of(chunk.usage) if alone and self._cost_of is not None else None
+        cost = self._cost_of(chunk.usage) if self._cost_of is not None else None
         if cost is None:
             return part
         fields = _decode_fields(data)
@@ -151,7 +155,7 @@ def _error_message(error: Raw) -> str:
 def first_error(block: bytes) -> bytes | None:
     """The data of a stream's first event if that is an error: then nothing has been said yet and it is an ordinary
     error. None when the first data event is anything else, or the block holds none."""
-    for part in sse.split(block):
+    for part in sse.split(block.removeprefix(sse.BOM)):
         data = sse.parse(part).data
         if data is None:
             continue
@@ -166,4 +170,4 @@ def first_error(block: bytes) -> bytes | None:
 
 def has_event(block: bytes) -> bool:
     """Whether a block of whole events holds one with data: comments and pings are not the first event."""
-    return block.startswith(b"data") or b"\ndata" in block or b"\rdata" in block
+    return block.startswith((b"data", sse.BOM + b"data")) or b"\ndata" in block or b"\rdata" in block

@@ -6,36 +6,41 @@ Sources: the OpenAI API reference (usage of chat completions, completions, embed
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from tollway.model.usage import Usage
 
+_Count = Annotated[int, Meta(le=10**12)]
+"""More than a trillion is no count but nonsense, and would not fit the ledger once it is priced."""
+
 
 class _PromptDetails(Struct):
-    cached_tokens: int | None = None
-    audio_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    cache_creation_tokens: int | None = None
+    cached_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+    cache_write_tokens: _Count | None = None
+    cache_creation_tokens: _Count | None = None
 
 
 class _CompletionDetails(Struct):
-    reasoning_tokens: int | None = None
-    audio_tokens: int | None = None
+    reasoning_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
 
 
 class _Usage(Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
+    total_tokens: _Count | None = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
-    prompt_cache_hit_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    num_search_queries: int | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    prompt_cache_hit_tokens: _Count | None = None
+    cache_read_input_tokens: _Count | None = None
+    cache_creation_input_tokens: _Count | None = None
+    num_search_queries: _Count | None = None
+    input_tokens: _Count | None = None
+    output_tokens: _Count | None = None
     input_tokens_details: _PromptDetails | None = None
     output_tokens_details: _CompletionDetails | None = None
 
@@ -84,10 +89,13 @@ def read_usage(raw: Raw) -> Usage | None:
         # Anthropic's input_tokens leave out what was cached, OpenAI's (Responses, images) include it.
         prompt += (wire.cache_read_input_tokens or 0) + (wire.cache_creation_input_tokens or 0)
     total = wire.total_tokens
-    if prompt is None and completion is None and total is None:
-        return None
+    if prompt is None and completion is None:
+        if total is None:
+            return None
+        prompt = total  # embeddings and rankings of some providers: all there is was read
     prompt = prompt or 0
-    completion = completion or 0
+    if completion is None:
+        completion = max((total or 0) - prompt, 0)
     cached = wire.prompt_cache_hit_tokens or wire.cache_read_input_tokens or 0
     written = wire.cache_creation_input_tokens or 0
     audio_in = audio_out = reasoning = 0
@@ -104,7 +112,7 @@ def read_usage(raw: Raw) -> Usage | None:
         completion += unaccounted
         reasoning = unaccounted
     if not (cached or written or audio_in or audio_out or reasoning) and prompt >= 0 and completion >= 0:
-        return Usage(input=prompt, output=completion, searches=wire.num_search_queries or 0)
+        return Usage(input=prompt, output=completion, searches=max(wire.num_search_queries or 0, 0))
     prompt, completion = max(prompt, 0), max(completion, 0)
     cached = min(max(cached, 0), prompt)
     written = min(max(written, 0), prompt - cached)
