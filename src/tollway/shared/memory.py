@@ -125,7 +125,9 @@ class MemoryHold:
                     entry[1] += difference
                     state.total += difference
                 elif difference > 0:  # longer ago than the window reaches: what came on top counts now
-                    state.add(part, difference)
+                    window = counters._states.setdefault(claim.counter, state)  # it may have been pruned
+                    if isinstance(window, _Window):
+                        window.add(window.slide(now), difference)
 
     def release(self) -> None:
         self.settle(nano_usd=0, tokens=0)

@@ -25,7 +25,7 @@ def period(per: str, now: float, anchor: float = 0.0) -> tuple[float, float | No
     if per == "month":
         start = midnight.replace(day=1)
         return start.timestamp(), (start + timedelta(days=32)).replace(day=1).timestamp()
-    if per.endswith("d") and per[:-1].isdigit() and 0 < int(per[:-1]) <= 3660:
+    if per.isascii() and per.endswith("d") and per[:-1].isdigit() and 0 < int(per[:-1]) <= 3660:
         length = int(per[:-1]) * DAY
         first = anchor // DAY * DAY
         begun = first + (now - first) // length * length
