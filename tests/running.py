@@ -239,6 +239,8 @@ class Gateway:
             "PATH": os.environ["PATH"],
             "HOME": str(self.directory),
             "LANG": "C.UTF-8",
+            # The code under test, wherever the tests found it.
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
             "TOLLWAY_CONFIG": str(self.config_path),
             "TOLLWAY_DATA_DIR": str(self.data_dir),
             "TOLLWAY_PORT": str(self.port),

@@ -25,7 +25,7 @@ from tollway import __version__
 from tollway.config.load import load_settings
 from tollway.config.settings import ModelSettings, ProviderSettings, Settings, SinkSettings, TargetSettings
 from tollway.errors import ConfigError, StoreUnavailable
-from tollway.http.asgi import App, Gateway
+from tollway.http.asgi import App, Gateway, Receive, Scope, Send
 from tollway.http.doorway import RequestIds
 from tollway.http.lane import Lane
 from tollway.jobs.follow_spool import Follower
@@ -43,6 +43,7 @@ from tollway.providers.catalog import Catalog, base_url_from, load_catalog
 from tollway.providers.provider import Provider
 from tollway.providers.upstream import Upstream
 from tollway.shared.claims import claims_of
+from tollway.shared.interface import Claim
 from tollway.shared.memory import MemoryCounters
 from tollway.shared.periods import period
 from tollway.sinks import open_sinks
@@ -96,6 +97,9 @@ class Process:
         self._stored: list[VirtualKey] = []
         self._stored_generation = -1
         self._keys_read = settings.database is None
+        self._seeded: set[str] = set()
+        self._unseeded = False
+        self._looked = asyncio.Event()
         self._trouble: dict[str, str] = {}
         self._changing = asyncio.Lock()
         self._admin_digest: bytes | None = None
@@ -163,12 +167,12 @@ class Process:
         if self.database.path.exists():
             try:
                 await self.database.migrate()
-                await self.ledger.drain(DRAIN)
                 await self._read_keys()
             except StoreUnavailable as error:
                 self._degrade("database", str(error))
         else:
             self._keys_read = True  # a new database knows no keys: serve at once, make the tables meanwhile
+            self._trouble["database"] = f"The tables of the new database {self.database.path} are being made."
         self._purge = Purge(Bodies(self.database), self.events, settings.logs, time.time)
         self._run(self._follow())
 
@@ -233,18 +237,28 @@ class Process:
         self._keys_read = True
 
     async def _seed(self, keys: list[VirtualKey]) -> None:
+        """Set what budgets not counted from the ledger yet have spent. Raises StoreUnavailable."""
         if self.events is None:
             return
-        flushed = False
+        from tollway.jobs.read_spent import Since, spent
+
+        wanted: dict[str, Since] = {}
+        claims: list[Claim] = []
         for key in keys:
             for claim in claims_of(key):
-                if claim.unit != "nano_usd" or self.counters.known(claim):
+                if claim.unit != "nano_usd" or (claim.counter in self._seeded and self.counters.known(claim)):
                     continue
-                if not flushed:
-                    await self.ledger.drain(DRAIN)
-                    flushed = True
                 start, _ = period(claim.per, time.time(), claim.anchor)
-                self.counters.seed(claim, await self.events.spent(key.id, iso(start) if start else None))
+                wanted[claim.counter] = Since(key.id, iso(start) if start else None)
+                claims.append(claim)
+        self._unseeded = bool(claims)
+        if not claims:
+            return
+        found = await spent(wanted, self.ledger, self.spool, self.events)
+        for claim in claims:
+            self.counters.seed(claim, found[claim.counter])
+            self._seeded.add(claim.counter)
+        self._unseeded = False
 
     async def refresh(self) -> None:
         """Serve what the database says now."""
@@ -311,7 +325,7 @@ class Process:
                     await self.database.migrate()
                     migrated = True
                     await self.refresh()
-                elif await self._generation.current() != self._stored_generation:
+                elif self._unseeded or await self._generation.current() != self._stored_generation:
                     await self.refresh()
                 self._trouble.pop("database", None)
                 if not writing:
@@ -320,6 +334,7 @@ class Process:
                     self._run(self._purge.run())
             except StoreUnavailable as error:
                 self._degrade("database", str(error))
+            self._looked.set()
             await asyncio.sleep(POLL)
 
     async def _prune(self) -> None:
@@ -384,7 +399,15 @@ class Process:
             grant = authenticate(request, self.services.snapshot, time.time())
             return grant.principal
 
-        return create_api(context, authorize, ids.next)
+        api = create_api(context, authorize, ids.next)
+
+        async def once_made(scope: Scope, receive: Receive, send: Send) -> None:
+            # A first key may be asked for while the tables of a new database are being made.
+            if self.database is not None and not self._looked.is_set():
+                await self._looked.wait()
+            await api(scope, receive, send)
+
+        return once_made
 
 
 class Demo:

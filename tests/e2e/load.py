@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from running import Gateway
+from running import Gateway, Reply, Wire, until
 
 Rates = Mapping[str, str]
 """USD per million tokens, as the configuration has them."""
@@ -84,3 +85,47 @@ async def assert_sums_agree(gateway: Gateway, events: list[Any], keys: Iterable[
             assert (budget["spent_nano_usd"], budget["held_nano_usd"]) == (spent, 0), (name, budget)
         parallel = [each for each in key["counters"] if each["unit"] == "parallel"]
         assert all(each["held"] == 0 for each in parallel), parallel
+
+
+class Traffic:
+    """Clients that ask on and on while something happens to the gateway; ``replies`` is what they got."""
+
+    def __init__(
+        self, gateway: Gateway, body: Mapping[str, object], *, keys: Iterable[str], clients: int = 4
+    ) -> None:
+        self.replies: list[Reply] = []
+        self._gateway = gateway
+        self._body = body
+        self._keys = list(keys)
+        self._clients = clients
+        self._ending = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Traffic:
+        self._tasks = [asyncio.create_task(self._client(number)) for number in range(self._clients)]
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        self._ending = True
+        results = await asyncio.gather(*self._tasks, return_exceptions=True)
+        if error is None:
+            for result in results:
+                if result is not None:
+                    raise result
+
+    async def _client(self, number: int) -> None:
+        wire = Wire(self._gateway.port)
+        while not self._ending:
+            key = self._keys[len(self.replies) % len(self._keys)]
+            self.replies.append(await wire.ask(self._body, key=key, chunked=number == 0))
+            await asyncio.sleep(0.01)
+        wire.close()
+
+    async def answered(self, more: int) -> None:
+        """Wait until so many more requests were answered."""
+        goal = len(self.replies) + more
+        await until(lambda: len(self.replies) >= goal, 20, "the traffic flows")
+
+    @property
+    def statuses(self) -> Counter[int]:
+        return Counter(reply.status for reply in self.replies)

@@ -11,7 +11,8 @@ import asyncio
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from tollway.errors import StoreUnavailable
 from tollway.storage.spool import BEGINNING, Position, Spool
@@ -120,12 +121,7 @@ class Follower(ABC):
     async def _step(self) -> bool:
         """Carry one batch; True when it was full."""
         async with self._carrying:
-            before = self._position
-            if before is None:
-                before = await self._stored_position()
-                if before > self._spool.end:
-                    await self._rewind()
-                    before = BEGINNING
+            before = await self._known_position()
             records, after = self._spool.read(before, BATCH_BYTES, BATCH_RECORDS)
             if after != before:
                 # Unknown until it is done: a failure, or a cancelled wait, may still end in a commit.
@@ -134,6 +130,23 @@ class Follower(ABC):
             self._position = after
             self._worked()
             return len(records) == BATCH_RECORDS or self._spool.backlog(after) >= BATCH_BYTES
+
+    @asynccontextmanager
+    async def at_rest(self) -> AsyncIterator[Position]:
+        """Carry nothing meanwhile: everything before the position was handed on, nothing behind it.
+        Raises what looking up the position raises."""
+        async with self._carrying:
+            self._position = await self._known_position()
+            yield self._position
+
+    async def _known_position(self) -> Position:
+        if self._position is not None:
+            return self._position
+        stored = await self._stored_position()
+        if stored > self._spool.end:
+            await self._rewind()
+            return BEGINNING
+        return stored
 
     def _failed(self, error: StoreUnavailable | OSError) -> None:
         self.failures += 1
