@@ -24,7 +24,7 @@ from tollway.errors import (
     RequestTimeout,
     RequestTooLarge,
 )
-from tollway.http.doorway import Handler, RequestIds, refuse, walk
+from tollway.http.doorway import BODY_RATE, Handler, RequestIds, refuse, walk
 from tollway.http.endpoints import MODEL_PATHS
 from tollway.http.listing import list_models, show_model
 from tollway.pipeline.authenticate import ALL_CREDENTIAL_HEADERS
@@ -32,6 +32,9 @@ from tollway.pipeline.client import ModelRequest
 from tollway.pipeline.pass_through import pass_through
 from tollway.pipeline.serve import serve
 from tollway.pipeline.services import Services
+
+PIECE = 256 * 1024
+"""Larger answers are handed to the server in pieces, so that it keeps no more than that for a slow client."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -104,13 +107,11 @@ class Gateway:
             handler = self._route(request)
         except GatewayError as error:
             refuse(error, request, client, self._app)
-            client.ended = True
-            await client.flush()
+            await client.pump(None)
             return
         if handler is None:
             self._health(path, client, request)
-            client.ended = True
-            await client.flush()
+            await client.pump(None)
             return
         worker = loop.create_task(self._work(handler, request, receive, client))
         await client.pump(worker)
@@ -152,6 +153,10 @@ class Gateway:
         except GatewayError as error:
             client.closing = True
             refuse(error, request, client, self._app)
+            if not isinstance(error, RequestTimeout):
+                await client.drain()  # only then: to receive is to invite a body that waits for 100 Continue
+                await self._discard(receive)
+            client.finish(b"")
             return
         except _ClientLeft:
             client.break_off()
@@ -177,24 +182,40 @@ class Gateway:
         )
         if length.isdigit() and int(length) > limit:
             raise too_large
-        parts: list[bytes] = []
-        size = 0
+        body: bytes | bytearray = b""
+        clock = asyncio.get_running_loop().time
+        patience = clock() + self._settings.body_timeout
         while True:
+            silent = clock() + self._settings.body_timeout
             try:
-                async with asyncio.timeout(self._settings.body_timeout):
+                async with asyncio.timeout_at(min(silent, patience + len(body) / BODY_RATE)):
                     message = await receive()
             except TimeoutError:
                 raise RequestTimeout("The request's body did not arrive in time.") from None
             if message["type"] == "http.disconnect":
                 raise _ClientLeft
             part = message.get("body", b"")
-            if part:
-                size += len(part)
-                if size > limit:
-                    raise too_large
-                parts.append(part)
+            if len(body) + len(part) > limit:
+                raise too_large
+            if not body:
+                body = part
+            elif part:
+                if isinstance(body, bytes):
+                    body = bytearray(body)
+                body += part
             if not message.get("more_body", False):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+                return bytes(body)
+
+    async def _discard(self, receive: Receive) -> None:
+        """Drop for a while what a refused client still sends: a server that closed at once would reset the connection,
+        and a client in the middle of a large body would never read why."""
+        try:
+            async with asyncio.timeout(self._settings.body_timeout):
+                message: MutableMapping[str, Any] = {"more_body": True}
+                while message.get("more_body", False):
+                    message = await receive()
+        except TimeoutError:
+            return
 
     def _health(self, path: bytes, client: AsgiClient, request: ModelRequest) -> None:
         """Liveness touches nothing. Readiness names what is degraded and stays 200: traffic is served all the same."""
@@ -266,9 +287,13 @@ class AsgiClient:
 
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
         self.begun = True
-        lines = headers + b"content-length: %d\r\n" % len(body)
+        lines = headers if status in (204, 304) else headers + b"content-length: %d\r\n" % len(body)
         self._put({"type": "http.response.start", "status": status, "headers": self._pairs(lines)})
-        self._put({"type": "http.response.body", "body": body, "more_body": False})
+        size = len(body)
+        for at in range(0, size - PIECE, PIECE):
+            self._put({"type": "http.response.body", "body": body[at : at + PIECE], "more_body": True})
+        rest = body if size <= PIECE else body[(size - 1) // PIECE * PIECE :]
+        self._put({"type": "http.response.body", "body": rest, "more_body": self.closing})
 
     def start(self, status: int, headers: bytes, data: bytes) -> None:
         self.begun = True
@@ -316,31 +341,32 @@ class AsgiClient:
         while self._queue:
             queue, self._queue = self._queue, []
             for message in queue:
-                await self._send(message)
+                async with asyncio.timeout(self._timeout):
+                    await self._send(message)
         self.congested = False
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
-    async def pump(self, worker: asyncio.Task[None]) -> None:
+    async def pump(self, worker: asyncio.Task[None] | None) -> None:
         """Send what the worker produces until it has ended. A client that stops reading cancels it after a while."""
         loop = asyncio.get_running_loop()
-        worker.add_done_callback(lambda _: self._notify())
+        if worker is not None:
+            worker.add_done_callback(lambda _: self._notify())
         try:
             while True:
                 if self._queue:
-                    async with asyncio.timeout(self._timeout):
-                        await self.flush()
+                    await self.flush()
                     continue
-                if worker.done():
+                if worker is None or worker.done():
                     break
                 self._wake = loop.create_future()
                 await self._wake
         except TimeoutError:
             self.break_off()
         finally:
-            if not worker.done():
-                worker.cancel()
-            try:
-                await worker
-            except asyncio.CancelledError:
-                pass
+            if worker is not None:
+                worker.cancel()  # nothing to a worker that is done
+                try:
+                    await worker
+                except asyncio.CancelledError:
+                    pass

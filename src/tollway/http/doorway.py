@@ -7,14 +7,23 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 
-from tollway.errors import GatewayError, InternalError
+from tollway.errors import BadRequest, GatewayError, InternalError
 from tollway.http.errors import refusal
 from tollway.pipeline.client import Client, ModelRequest
 from tollway.pipeline.services import Services
 
 log = logging.getLogger("tollway.http")
 
+BODY_RATE = 500
+"""Bytes a second a body must bring on average once ``body_timeout`` has passed: a trickle keeps no connection."""
+
 Handler = Callable[[ModelRequest, Client, Services], Awaitable[None]]
+
+
+def not_http(error: Exception) -> BadRequest:
+    """What a parser refused. It says why in fixed words, none of them the client's."""
+    reason = "" if error.__context__ is not None else str(error)
+    return BadRequest(f"The request is not valid HTTP{': ' + reason if reason else ''}.")
 
 
 class RequestIds:

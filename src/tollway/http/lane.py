@@ -1,26 +1,27 @@
 """The fast lane: model endpoints served straight from the HTTP parser, under uvicorn's server.
 
-It takes plain requests with a content-length. Anything else (another path, chunked or awaited bodies, upgrades)
-hands its connection to uvicorn's own protocol and so to the ASGI door, which walks the same hallway; the connection
-comes back when that request is answered. Deadlines of all connections are looked at by one timer.
+It takes plain requests with a content-length. Anything else (another path, chunked or awaited bodies, HTTP/1.0)
+hands its connection to uvicorn's own protocol (``visitor.py``) and so to the ASGI door, which walks the same hallway;
+the connection comes back when that request is answered. Deadlines of all connections are looked at by one timer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import http as http_status
-from typing import Any, cast
+from contextlib import suppress
+from typing import Any, Protocol, cast
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from tollway.config.settings import ServerSettings
 from tollway.errors import BadRequest, GatewayError, HeadersTooLarge, RequestTimeout, RequestTooLarge
-from tollway.http.doorway import Handler, RequestIds, walk
+from tollway.http.doorway import BODY_RATE, Handler, RequestIds, not_http, walk
 from tollway.http.endpoints import LANE_LINES, Endpoint
 from tollway.http.errors import refusal
+from tollway.http.visitor import Visitor
 from tollway.pipeline.authenticate import ALL_CREDENTIAL_HEADERS
 from tollway.pipeline.client import ModelRequest
 from tollway.pipeline.services import Services
@@ -29,7 +30,11 @@ SWEEP = 0.5
 WAITING_LIMIT = 64 * 1024
 """Bytes of further requests kept while one is served; more stops reading from that connection."""
 
-_IDLE, _BODY, _BUSY = range(3)
+READER_STEP = 16 * 1024
+"""Bytes a client must take of what waits for it within ``write_timeout``, else it counts as gone."""
+
+# Waiting for a head, for a body, for the hallway, for the client to read, for a refused client to hang up.
+_IDLE, _BODY, _BUSY, _SENDING, _ENDING = range(5)
 _FOREVER = float("inf")
 
 
@@ -44,6 +49,16 @@ def _status_line(status: int) -> bytes:
 _STATUS = {status: _status_line(status) for status in range(100, 600)}
 
 
+class Watched(Protocol):
+    """A connection the timer looks at."""
+
+    deadline: float
+
+    def expired(self, now: float) -> None: ...
+
+    def break_off(self) -> None: ...
+
+
 class Lane:
     """What the connections of one server share."""
 
@@ -53,7 +68,7 @@ class Lane:
         self.settings = settings
         self.ids = ids
         self.loop = asyncio.get_running_loop()
-        self.connections: set[LaneConnection] = set()
+        self.connections: set[Watched] = set()
         self._common_of: object = None
         self._common = b""
         self._timer: asyncio.TimerHandle | None = None
@@ -77,7 +92,7 @@ class Lane:
             self._common = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
         return self._common
 
-    def joined(self, connection: LaneConnection) -> None:
+    def joined(self, connection: Watched) -> None:
         self.connections.add(connection)
         if self._timer is None:
             self._timer = self.loop.call_later(SWEEP, self._sweep)
@@ -113,8 +128,10 @@ class LaneConnection(asyncio.Protocol):
         self.deadline = _FOREVER
         self._phase = _IDLE
         self._buffer = b""
-        self._parts: list[bytes] = []
-        self._missing = 0
+        self._arrived = bytearray()
+        self._size = 0
+        self._patience = 0.0
+        self._unsent = 0
         self._reading = True
         self._keep_alive = True
         self._known: Head | None = None
@@ -127,7 +144,7 @@ class LaneConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        if len(self.lane.connections) >= self.lane.settings.max_connections:
+        if len(self.state.connections) >= self.lane.settings.max_connections:
             self.transport.close()
             return
         self.state.connections.add(self)  # type: ignore[arg-type]
@@ -151,16 +168,17 @@ class LaneConnection(asyncio.Protocol):
         self.lane.connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._phase == _BODY:
+        phase = self._phase
+        if phase == _IDLE:
+            self._buffer = self._buffer + data if self._buffer else data
+            self._head()
+        elif phase == _BODY:
             self._body(data)
-        elif self._phase == _BUSY:
+        elif phase != _ENDING:
             self._buffer += data
             if len(self._buffer) > WAITING_LIMIT and self._reading:
                 self._reading = False
                 self.transport.pause_reading()
-        else:
-            self._buffer = self._buffer + data if self._buffer else data
-            self._head()
 
     def pause_writing(self) -> None:
         self.congested = True
@@ -169,12 +187,14 @@ class LaneConnection(asyncio.Protocol):
         self.congested = False
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
+        if self._phase == _SENDING and not self._closing:
+            self._next()
 
     def shutdown(self) -> None:
         """uvicorn asks for a graceful end: finish the running request, then close."""
         self._keep_alive = False
         if self._phase != _BUSY:
-            self.transport.close()
+            self._shut()
 
     # Reading a request.
 
@@ -212,17 +232,14 @@ class LaneConnection(asyncio.Protocol):
             return
         try:
             known = parse_head(buffer[:end], endpoint)
-        except httptools.HttpParserUpgrade:
-            self._hand_over()
-            return
-        except httptools.HttpParserError:
-            self._reject(BadRequest("The request is not valid HTTP."))
+        except httptools.HttpParserError as error:
+            self._reject(not_http(error))
             return
         except BadRequest as error:
             self._reject(error)
             return
         headers = known.headers
-        if b"transfer-encoding" in headers or b"expect" in headers or b"upgrade" in headers:
+        if b"transfer-encoding" in headers or b"expect" in headers:
             self._hand_over()
             return
         self._known = known
@@ -247,23 +264,23 @@ class LaneConnection(asyncio.Protocol):
         else:
             self._buffer = b""
             self._phase = _BODY
-            self._parts = [buffer[end:]]
-            self._missing = size - got
-            self.deadline = self.lane.loop.time() + settings.body_timeout
+            self._arrived = bytearray(buffer[end:])
+            self._size = size
+            self.deadline = self._patience = self.lane.loop.time() + settings.body_timeout
 
     def _body(self, data: bytes) -> None:
-        missing = self._missing
-        if len(data) < missing:
-            self._parts.append(data)
-            self._missing = missing - len(data)
-            self.deadline = self.lane.loop.time() + self.lane.settings.body_timeout
+        arrived = self._arrived
+        arrived += data
+        size = self._size
+        if len(arrived) < size:
+            silent = self.lane.loop.time() + self.lane.settings.body_timeout
+            self.deadline = min(silent, self._patience + len(arrived) / BODY_RATE)
             return
-        if len(data) > missing:
-            self._buffer = data[missing:]
-            data = data[:missing]
-        self._parts.append(data)
-        body = b"".join(self._parts)
-        self._parts = []
+        if len(arrived) > size:
+            self._buffer = bytes(arrived[size:])
+            del arrived[size:]
+        body = bytes(arrived)
+        self._arrived = bytearray()
         head = self._known
         if head is not None:
             self._serve(head, body)
@@ -272,6 +289,7 @@ class LaneConnection(asyncio.Protocol):
         lane = self.lane
         self._phase = _BUSY
         self.deadline = _FOREVER
+        self.state.total_requests += 1
         self.begun = False
         self.trailers = head.trailers
         request = ModelRequest(
@@ -295,15 +313,17 @@ class LaneConnection(asyncio.Protocol):
 
     def _next(self) -> None:
         """The request is answered: close, or go on with what has been sent meanwhile."""
-        self._phase = _IDLE
-        self.state.total_requests += 1
         if not self._keep_alive:
             self._shut()
             return
-        now = self.lane.loop.time()
-        settings = self.lane.settings
-        # With bytes still unsent the client must read on; without, it may stay silent as long as keep-alive allows.
-        self.deadline = now + (settings.write_timeout if self.congested else settings.keep_alive)
+        if self.congested:
+            # Not before the client has taken its answer: it could make us keep answers without end.
+            self._phase = _SENDING
+            self._await_reader()
+            return
+        self._phase = _IDLE
+        self._awaiting_head = False
+        self.deadline = self.lane.loop.time() + self.lane.settings.keep_alive
         if not self._reading:
             self._reading = True
             self.transport.resume_reading()
@@ -316,30 +336,48 @@ class LaneConnection(asyncio.Protocol):
 
     def _shut(self) -> None:
         self._closing = True
-        self.deadline = self.lane.loop.time() + self.lane.settings.write_timeout
+        self._await_reader()
         self.transport.close()
+
+    def _await_reader(self) -> None:
+        self._unsent = self.transport.get_write_buffer_size()
+        self.deadline = self.lane.loop.time() + self.lane.settings.write_timeout
 
     def expired(self, now: float) -> None:
         """A deadline has passed: of a head, a body, an idle connection, or of a client that does not read."""
         if self._closing or self.congested:
-            self.break_off()
+            if 0 < self.transport.get_write_buffer_size() <= self._unsent - READER_STEP:
+                self._await_reader()
+            else:
+                self.break_off()
         elif self._phase == _BODY:
-            self._reject(RequestTimeout("The request's body did not arrive in time."))
+            self._reject(RequestTimeout("The request's body did not arrive in time."), linger=False)
         elif self._phase == _IDLE and self._buffer:
-            self._reject(RequestTimeout("The request's headers did not arrive in time."))
+            self._reject(RequestTimeout("The request's headers did not arrive in time."), linger=False)
         elif self._phase == _IDLE:
             self._shut()
 
-    def _reject(self, error: GatewayError) -> None:
-        """Refuse before the hallway: what follows on this connection cannot be trusted to be a request."""
+    def _reject(self, error: GatewayError, *, linger: bool = True) -> None:
+        """Refuse before the hallway: what follows on this connection cannot be trusted to be a request.
+
+        To ``linger`` is to end our side and drop for a while what the client still sends. Closing at once would reset
+        the connection, and a client in the middle of a large body would never read why.
+        """
         self.begun = False
         self._keep_alive = False
         self.lane.app.tally.refuse(error.error_code)
         status, headers, body = refusal(error, self.lane.ids.next())
         self.respond(status, headers, body)
         self._buffer = b""
-        self._phase = _BUSY  # whatever still arrives is not read as a request
-        self._shut()
+        self._arrived = bytearray()
+        self._phase = _ENDING
+        if linger and self.transport.can_write_eof():
+            self._closing = True
+            self._unsent = 0
+            self.deadline = self.lane.loop.time() + self.lane.settings.body_timeout
+            self.transport.write_eof()
+        else:
+            self._shut()
 
     def _hand_over(self) -> None:
         """Give the connection, with all it has sent, to uvicorn's own protocol."""
@@ -349,15 +387,16 @@ class LaneConnection(asyncio.Protocol):
         other = Visitor(self)
         self.transport.set_protocol(other)
         other.connection_made(self.transport)
+        self.lane.joined(other)
         other.data_received(data)
 
-    def take_back(self) -> None:
+    def take_back(self, congested: bool) -> None:
         """The ASGI door has answered and nothing more has been sent: the lane reads on."""
         self.transport.set_protocol(self)
         self.state.connections.add(self)  # type: ignore[arg-type]
         self.lane.joined(self)
-        self._phase = _IDLE
-        self.deadline = self.lane.loop.time() + self.lane.settings.keep_alive
+        self.congested = congested
+        self._next()
 
     # The hallway's Client.
 
@@ -437,7 +476,10 @@ class _Headers:
 def parse_head(head: bytes, endpoint: Endpoint) -> Head:
     """Raises httptools' errors for what is not HTTP, BadRequest for a head that could be read in two ways."""
     collected = _Headers()
-    httptools.HttpRequestParser(collected).feed_data(head)
+    with suppress(
+        httptools.HttpParserUpgrade
+    ):  # raised once all headers are read; an offer that may be ignored
+        httptools.HttpRequestParser(collected).feed_data(head)
     headers: dict[bytes, bytes] = {}
     repeated = False
     for name, value in collected.pairs:
@@ -450,7 +492,8 @@ def parse_head(head: bytes, endpoint: Endpoint) -> Head:
                 value = headers[name] + b", " + value
         headers[name] = value
     length = headers.get(b"content-length")
-    before, after = head, b""
+    # Without a length a head is never taken for known: NUL does not follow digits and a line's end.
+    before, after = head, b"\0"
     if length is not None:
         if b"transfer-encoding" in headers:
             raise BadRequest("The request has both content-length and transfer-encoding. Send one.")
@@ -464,39 +507,3 @@ def parse_head(head: bytes, endpoint: Endpoint) -> Head:
 
 def _too_large(limit: int) -> RequestTooLarge:
     return RequestTooLarge(f"The request's body is larger than {limit} bytes, the most this gateway takes.")
-
-
-class Visitor(HttpToolsProtocol):
-    """uvicorn's protocol for a connection the lane handed over; gives it back between two requests."""
-
-    def __init__(self, origin: LaneConnection) -> None:
-        super().__init__(origin.config, origin.state, origin.app_state, origin.lane.loop)
-        self._origin = origin
-        self._message_open = False
-
-    def on_message_begin(self) -> None:
-        self._message_open = True
-        super().on_message_begin()
-
-    def on_message_complete(self) -> None:
-        self._message_open = False
-        super().on_message_complete()
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self._message_open or self.pipeline or self.transport.is_closing() or self.cycle is None:
-            return
-        if not self.cycle.response_complete:
-            return
-        self._unset_keepalive_if_required()
-        self.connections.discard(self)
-        self._origin.take_back()
-
-    def send_400_response(self, msg: str) -> None:
-        error = BadRequest("The request is not valid HTTP.")
-        status, headers, body = refusal(error, self._origin.lane.ids.next())
-        self.transport.write(
-            b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b"
-            % (_STATUS[status], headers, len(body), body)
-        )
-        self.transport.close()

@@ -1,0 +1,138 @@
+"""uvicorn's HTTP protocol as a guest of the fast lane: it serves one request and gives the connection back.
+
+What uvicorn leaves to chance is bounded here: how long and how large a head may be that follows another request,
+trailers, a body nobody reads any more, and a client that does not take its answer.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from tollway.errors import GatewayError, HeadersTooLarge, RequestTimeout
+from tollway.http.doorway import not_http
+from tollway.http.errors import refusal
+
+if TYPE_CHECKING:
+    from tollway.http.lane import LaneConnection
+
+_FOREVER = float("inf")
+
+
+class Visitor(HttpToolsProtocol):
+    """``deadline`` lies in the past so that the lane's timer looks here each time."""
+
+    deadline = 0.0
+
+    def __init__(self, origin: LaneConnection) -> None:
+        super().__init__(origin.config, origin.state, origin.app_state, origin.lane.loop)
+        self._origin = origin
+        self._lane = origin.lane
+        self._message_open = False
+        self._head_open = False
+        self._progress = 0
+        self._without_progress = 0
+        self._late_at = _FOREVER
+        self._cut_at = _FOREVER
+
+    # What arrives.
+
+    def on_message_begin(self) -> None:
+        self._message_open = self._head_open = True
+        self._late_at = self.loop.time() + self._lane.settings.header_timeout
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._head_open = False
+        self._late_at = _FOREVER
+        self._progress += 1
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._progress += 1
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._message_open = False
+        self._late_at = _FOREVER
+        self._progress += 1
+        super().on_message_complete()
+
+    def data_received(self, data: bytes) -> None:
+        before = self._progress
+        super().data_received(data)
+        if self._progress != before:
+            self._without_progress = 0
+            return
+        # Neither a whole head nor a byte of body: more of a head, or of trailers, which the parser keeps.
+        self._without_progress += len(data)
+        limit = self._lane.settings.max_header
+        if self._without_progress > limit and not self.transport.is_closing():
+            self._refuse(HeadersTooLarge(f"The request's headers are larger than {limit} bytes."))
+
+    def send_400_response(self, msg: str) -> None:
+        error = sys.exception()
+        self._refuse(not_http(error if isinstance(error, Exception) else ValueError(msg)))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """An offer to upgrade may be ignored (RFC 9110 section 7.8) and is nothing to warn of."""
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Answer what cannot be read, unless an answer is on its way: then that one is the last."""
+        cycle = self.cycle
+        running = cycle is not None and not cycle.response_complete
+        of_cycle = self._message_open and not self._head_open
+        if running and not of_cycle:
+            cycle.keep_alive = False
+            return
+        if of_cycle:
+            if not running or cycle.response_started or self.pipeline:
+                self.transport.close()
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._lane.app.tally.refuse(error.error_code)
+        status, headers, body = refusal(error, self._lane.ids.next())
+        self.transport.write(
+            b"%b%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b"
+            % (STATUS_LINE[status], self._lane.common(self.server_state), headers, len(body), body)
+        )
+        self.transport.close()
+
+    # What is over.
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.pipeline or self.transport.is_closing() or self.cycle is None:
+            return
+        if self._message_open:
+            if not self._head_open:  # answered before its body was read: the rest is dropped, for a while
+                self._late_at = self.loop.time() + self._lane.settings.body_timeout
+            return
+        if not self.cycle.response_complete:
+            return
+        self._unset_keepalive_if_required()
+        self.connections.discard(self)
+        self._lane.connections.discard(self)
+        self._origin.take_back(congested=self.flow.write_paused)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lane.connections.discard(self)
+        super().connection_lost(exc)
+
+    def expired(self, now: float) -> None:
+        if self.transport.is_closing():
+            self._cut_at = min(self._cut_at, now + self._lane.settings.write_timeout)
+            if now >= self._cut_at:
+                self.break_off()
+        elif now >= self._late_at:
+            self._late_at = _FOREVER
+            if self._head_open:
+                self._refuse(RequestTimeout("The request's headers did not arrive in time."))
+            else:
+                self.transport.close()
+
+    def break_off(self) -> None:
+        self.transport.abort()
