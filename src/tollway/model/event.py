@@ -14,7 +14,7 @@ NO_RAW_USAGE = Raw(b"null")
 Outcome = Literal["ok", "error", "cancelled", "cached", "blocked"]
 
 
-class UsageEvent(Struct, frozen=True, kw_only=True):
+class UsageEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an attempt consumed and cost. The field names are the public JSON of ``GET /api/events``.
 
     ``time`` is when the attempt ended, ISO 8601 in UTC with milliseconds. ``raw_usage`` is the provider's own

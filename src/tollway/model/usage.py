@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 
-class Usage(Struct, frozen=True, kw_only=True):
+class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Units by class. Disjoint, save that ``reasoning`` is a part of ``output``.
 
     ``input`` excludes cached and audio tokens, ``output`` excludes audio tokens. Tokens unless the name says

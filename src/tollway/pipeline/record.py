@@ -82,10 +82,7 @@ class Journal:
         if not self._spool.fits(payload):
             payload = _encode(replace(event, raw_usage=NO_RAW_USAGE))
             if not self._spool.fits(payload):
-                cut = {
-                    name: (value[:200] if isinstance(value, str) else value) for name, value in _texts(event)
-                }
-                payload = _encode(replace(event, raw_usage=NO_RAW_USAGE, tags=event.tags[:8], **cut))
+                payload = _encode(_cut(event))
         self._spool.append(payload)
 
     def close(self) -> None:
@@ -96,9 +93,25 @@ class Journal:
         return self._stamps.iso(self.wall_clock())
 
 
-def _texts(event: UsageEvent) -> list[tuple[str, str | None]]:
-    names = ("model", "upstream_model", "deployment", "error", "key", "team", "user", "customer")
-    return [(name, getattr(event, name)) for name in names]
+def _cut(event: UsageEvent) -> UsageEvent:
+    """An event that fits whatever names and errors it carries: nobody needs more than their beginning."""
+
+    def short(text: str | None) -> str | None:
+        return None if text is None else text[:200]
+
+    return replace(
+        event,
+        raw_usage=NO_RAW_USAGE,
+        tags=event.tags[:8],
+        model=event.model[:200],
+        upstream_model=event.upstream_model[:200],
+        deployment=event.deployment[:200],
+        error=short(event.error),
+        key=short(event.key),
+        team=short(event.team),
+        user=short(event.user),
+        customer=short(event.customer),
+    )
 
 
 class Attempt:
