@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 
-import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
 from tollway.errors import (
@@ -28,6 +26,7 @@ from tollway.pipeline.reserve import input_tokens
 from tollway.pipeline.resolve import Call, upstream_body
 from tollway.pipeline.services import Services
 from tollway.pipeline.snapshot import Target
+from tollway.providers.provider import EVENTS
 from tollway.providers.upstream import Answer
 from tollway.routing import STRATEGIES
 from tollway.wire.formats import openai_stream
@@ -37,8 +36,6 @@ MAX_ATTEMPTS = 10
 
 MAX_WHOLE = 64 * 1024 * 1024
 MAX_ERROR = 1024 * 1024
-
-_EVENTS = b"text/event-stream"
 
 
 class Reply:
@@ -102,7 +99,7 @@ async def _attempt(
     """One try. Whatever happens, the attempt is either returned open or has its event written."""
     target = attempt.target
     answer: Answer | None = None
-    accept = _EVENTS if call.stream else b"application/json"
+    accept = EVENTS if call.stream else b"application/json"
     upstream_request = target.provider.request(call.endpoint, body, accept=accept, clocks=clocks)
     try:
         attempt.sent_at = app.clock()
@@ -167,7 +164,7 @@ async def _first_event(answer: Answer, attempt: Attempt, app: Services) -> bytes
     if b'"error"' in read:
         error = openai_stream.first_error(read)
         if error is not None:
-            raise attempt.target.provider.error(_status_within(error), answer.headers, error)
+            raise attempt.target.provider.error(openai_stream.error_status(error), answer.headers, error)
     return read
 
 
@@ -175,30 +172,6 @@ def _ends_event(read: bytes) -> bool:
     """Whether a blank line follows the first data line (CRLF streams included)."""
     at = read.find(b"data")
     return read.find(b"\n\n", at) >= 0 or read.find(b"\n\r\n", at) >= 0 or read.find(b"\r\r", at) >= 0
-
-
-class _ErrorCode(Struct):
-    code: int | str | None = None
-    status: int | str | None = None
-
-
-class _ErrorObject(Struct):
-    error: _ErrorCode
-
-
-_decode_error_code = msgspec.json.Decoder(_ErrorObject).decode
-
-
-def _status_within(error: bytes) -> int:
-    """The status an error event carries as its code, else 502."""
-    try:
-        found = _decode_error_code(error).error
-    except (msgspec.DecodeError, RecursionError):
-        return 502
-    for value in (found.code, found.status):
-        if isinstance(value, int) and 400 <= value <= 599:
-            return value
-    return 502
 
 
 def _check_json(target: Target, answer: Answer, whole: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from tollway.model.event import NO_RAW_USAGE
 from tollway.model.money import Money, to_usd
@@ -12,14 +12,20 @@ from tollway.pricing.cost import cost
 from tollway.wire.formats.openai_usage import read_usage
 
 
-class Metered(Struct, frozen=True, kw_only=True, gc=False):
-    """``priced`` false: no price is known for what was used, and ``cost`` is 0 because it is unknown."""
+class Metered:
+    """``priced`` false: no price is known for what was used, and ``cost`` is 0 because it is unknown. ``raw`` is the
+    provider's usage object, ``estimated`` says that it reported none."""
 
-    usage: Usage
-    cost: Money
-    priced: bool
-    estimated: bool
-    raw: Raw = NO_RAW_USAGE
+    __slots__ = ("cost", "estimated", "priced", "raw", "usage")
+
+    def __init__(
+        self, *, usage: Usage, cost: Money, priced: bool, estimated: bool, raw: Raw = NO_RAW_USAGE
+    ) -> None:
+        self.usage = usage
+        self.cost = cost
+        self.priced = priced
+        self.estimated = estimated
+        self.raw = raw
 
 
 def metered(target: Target, raw: Raw | None, tier: str | None = None) -> Metered | None:

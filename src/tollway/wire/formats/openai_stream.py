@@ -9,26 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from tollway.wire import sse
+from tollway.wire.formats.openai_shapes import Chunk, ErrorMessage, ErrorObject
 
 DONE = b"data: [DONE]\n\n"
 
 
-class _Chunk(Struct):
-    usage: Raw = Raw()
-    choices: Raw = Raw()
-    error: Raw = Raw()
-
-
-class _Error(Struct):
-    message: str = ""
-    type: str | None = None
-
-
-_decode_chunk = msgspec.json.Decoder(_Chunk).decode
-_decode_error = msgspec.json.Decoder(_Error).decode
+_decode_chunk = msgspec.json.Decoder(Chunk).decode
+_decode_error = msgspec.json.Decoder(ErrorMessage).decode
+_decode_code = msgspec.json.Decoder(ErrorObject).decode
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 _NULLS = (b"", b"null")
@@ -171,3 +162,15 @@ def first_error(block: bytes) -> bytes | None:
 def has_event(block: bytes) -> bool:
     """Whether a block of whole events holds one with data: comments and pings are not the first event."""
     return block.startswith((b"data", sse.BOM + b"data")) or b"\ndata" in block or b"\rdata" in block
+
+
+def error_status(error: bytes) -> int:
+    """The HTTP status that an error event carries as its code, else 502."""
+    try:
+        found = _decode_code(error).error
+    except (msgspec.DecodeError, RecursionError):
+        return 502
+    for value in (found.code, found.status):
+        if isinstance(value, int) and 400 <= value <= 599:
+            return value
+    return 502

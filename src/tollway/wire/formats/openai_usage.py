@@ -6,53 +6,13 @@ Sources: the OpenAI API reference (usage of chat completions, completions, embed
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw
 
 from tollway.model.usage import Usage
+from tollway.wire.formats.openai_shapes import Reported, ReportedUsage
 
-_Count = Annotated[int, Meta(le=10**12)]
-"""More than a trillion is no count but nonsense, and would not fit the ledger once it is priced."""
-
-
-class _PromptDetails(Struct):
-    cached_tokens: _Count | None = None
-    audio_tokens: _Count | None = None
-    cache_write_tokens: _Count | None = None
-    cache_creation_tokens: _Count | None = None
-
-
-class _CompletionDetails(Struct):
-    reasoning_tokens: _Count | None = None
-    audio_tokens: _Count | None = None
-
-
-class _Usage(Struct):
-    prompt_tokens: _Count | None = None
-    completion_tokens: _Count | None = None
-    total_tokens: _Count | None = None
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
-    prompt_cache_hit_tokens: _Count | None = None
-    cache_read_input_tokens: _Count | None = None
-    cache_creation_input_tokens: _Count | None = None
-    num_search_queries: _Count | None = None
-    input_tokens: _Count | None = None
-    output_tokens: _Count | None = None
-    input_tokens_details: _PromptDetails | None = None
-    output_tokens_details: _CompletionDetails | None = None
-
-
-class Reported(Struct):
-    """What an answer says of its own consumption: the usage object verbatim, and the service tier it was served in."""
-
-    usage: Raw = Raw()
-    service_tier: str | None = None
-
-
-_decode_usage = msgspec.json.Decoder(_Usage, strict=False).decode
+_decode_usage = msgspec.json.Decoder(ReportedUsage, strict=False).decode
 _decode_answer = msgspec.json.Decoder(Reported).decode
 _NULLS = (b"", b"null")
 
