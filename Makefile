@@ -42,6 +42,14 @@ $(VENV)/.stamp-dev: requirements-dev.lock $(VENV)/.stamp-run
 	@$(PIP) --require-hashes -r requirements-dev.lock
 	@touch $@
 
+# The hot path as C, beside its sources; COMPILE=0 leaves it plain Python.
+COMPILE ?= 1
+HOT := $(shell $(PYTHON) -c 'import tollway_compile; print(*("src/tollway/" + m for m in tollway_compile.MODULES))' 2>/dev/null)
+
+$(VENV)/.stamp-compiled: $(HOT) tollway_compile.py scripts/compile.py | $(VENV)/.stamp-run
+	@if [ '$(COMPILE)' = 1 ]; then $(BIN)/python scripts/compile.py; else $(BIN)/python scripts/compile.py --remove; fi
+	@touch $@
+
 .PHONY: setup
 setup: $(VENV)/.stamp-dev  ## create .venv with everything needed to run, test and check
 	@echo 'Ready: make run, make test, make check'
@@ -53,15 +61,15 @@ which-python:
 # ------------------------------------------------------------------ using
 
 .PHONY: run
-run: $(VENV)/.stamp-run  ## install what is missing and start the gateway
+run: $(VENV)/.stamp-compiled  ## install what is missing and start the gateway
 	@exec $(BIN)/tollway serve $(ARGS)
 
 .PHONY: test
-test: $(VENV)/.stamp-dev  ## all tests but the long ones
+test: $(VENV)/.stamp-dev $(VENV)/.stamp-compiled  ## all tests but the long ones
 	@$(BIN)/python -m pytest -m 'not slow' $(ARGS)
 
 .PHONY: test-full
-test-full: $(VENV)/.stamp-dev  ## all tests, the long ones included
+test-full: $(VENV)/.stamp-dev $(VENV)/.stamp-compiled  ## all tests, the long ones included
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: check
@@ -89,16 +97,16 @@ prices: $(VENV)/.stamp-dev  ## build the price book (ARGS="--litellm FILE --port
 # ------------------------------------------------------------------ measuring
 
 .PHONY: bench
-bench: $(VENV)/.stamp-run  ## cost of a request against a bare relay (ARGS=--quick: one minute)
+bench: $(VENV)/.stamp-compiled  ## cost of a request against a bare relay (ARGS=--quick: one minute)
 	@$(BIN)/python -m bench.run $(ARGS)
 
 .PHONY: bench-peers
-bench-peers: $(VENV)/.stamp-run  ## the same run with LiteLLM and Portkey beside it (downloads both into build/peers)
+bench-peers: $(VENV)/.stamp-compiled  ## the same run with LiteLLM and Portkey beside it (downloads both into build/peers)
 	@$(BIN)/python -m bench.peers.install
 	@$(BIN)/python -m bench.run --peers $(ARGS)
 
 .PHONY: bench-soak
-bench-soak: $(VENV)/.stamp-run  ## cold start, and what is left after 200,000 requests and 20,000 vanished clients
+bench-soak: $(VENV)/.stamp-compiled  ## cold start, and what is left after 200,000 requests and 20,000 vanished clients
 	@$(BIN)/python -m bench.cold
 	@$(BIN)/python -m bench.soak $(ARGS)
 
@@ -113,10 +121,17 @@ lock: $(VENV)/.stamp-dev  ## resolve the dependencies anew (for maintainers; tak
 	@$(PIP) uv
 	@$(LOCK) --upgrade pyproject.toml -o requirements.lock
 	@$(LOCK) --upgrade --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
-	@printf 'hatchling>=1.27\neditables>=0.5\n' | $(LOCK) --upgrade - -c requirements-dev.lock -o requirements-build.lock
+	@printf 'hatchling>=1.27\neditables>=0.5\nmypy>=1.14\nsetuptools>=75\n' | $(LOCK) --upgrade - -c requirements-dev.lock -o requirements-build.lock
 	@git --no-pager diff --stat -- 'requirements*.lock'
+
+.PHONY: plain
+plain:  ## remove the compiled hot path: what you edit is what runs (make test COMPILE=0 keeps it so)
+	@$(BIN)/python scripts/compile.py --remove
+	@rm -f $(VENV)/.stamp-compiled
 
 .PHONY: clean
 clean:  ## delete .venv, build products and caches (never a data directory)
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist src/*.so
+	find src -name '*.so' -delete
+	rm -rf .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
