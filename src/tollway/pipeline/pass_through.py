@@ -151,6 +151,8 @@ async def _relay(
     whole = not answer.sse and (b"json" in content_type or answer.complete)
     if whole and (not length.isdigit() or int(length) <= MAX_WHOLE):
         body = await answer.body(64 * 1024 * 1024)
+        if outcome:
+            body = attempt.target.provider.redact(body)
         reported = read_answer(body) if not outcome else None
         found = None
         if reported is not None:
@@ -173,6 +175,8 @@ async def _relay(
                 tap.feed(data)
             except EventTooLarge:
                 tap = None
+            if tap is not None and tap.failure:
+                data = attempt.target.provider.redact(data)
         client.send(data)
         if client.congested:
             await client.drain()

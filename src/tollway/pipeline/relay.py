@@ -97,7 +97,9 @@ async def _relay_stream(call: Call, reply: Reply, hold: Hold | None, client: Cli
         return meter.usd(found) if found is not None else None
 
     injected = not call.asked_usage and target.provider.stream_usage == "ask"
-    tap = StreamTap(hide_usage=injected, cost_of=cost_of if call.asked_usage else None)
+    tap = StreamTap(
+        hide_usage=injected, cost_of=cost_of if call.asked_usage else None, clean=target.provider.redact
+    )
     overhead = attempt.sent_at - call.request.started
 
     def settle(outcome: str, status: int, error: str | None = None) -> Metered:

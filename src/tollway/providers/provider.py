@@ -159,6 +159,10 @@ class Provider:
         """A provider's refusal as an error of ours. ``headers`` have lower-case names."""
         return read_refusal(self.name, status, headers, body, self._redaction, self._wall_clock())
 
+    def redact(self, words: bytes) -> bytes:
+        """An error's bytes as they came, but without this provider's credentials."""
+        return self._redaction.exact(words)
+
     def _head(self, auth: Auth, defaults: Mapping[str, str]) -> bytes:
         """The header lines every request begins with; a configured header wins over ours of the same name."""
         lines: dict[bytes, bytes] = {b"host": self.origin.authority.encode("ascii")}

@@ -47,6 +47,12 @@ class Redaction:
         text = _KEY_SHAPED.sub("[redacted]", text)
         return _MASKED.sub(self._masked, text) if self._ends else text
 
+    def exact(self, text: bytes) -> bytes:
+        """Only whole credentials, for bytes that pass on as they are."""
+        for secret in self._secrets:
+            text = text.replace(secret.encode(), b"[redacted]")
+        return text
+
     def _masked(self, found: re.Match[str]) -> str:
         """A word with a gap of stars or dots in it is ours if it begins or ends like one of our secrets."""
         head, tail = found[1], found[2]

@@ -29,12 +29,14 @@ class StreamTap:
     """State of one stream. Feed it what arrives, send on what it returns, end with ``finish``.
 
     ``hide_usage``: the client did not ask for usage. ``cost_of`` gives the cost of a usage object as a decimal
-    string of USD, or None when unpriced. ``usage`` is the last usage object seen, verbatim; ``events`` counts data
-    events that carried something; ``failure`` is the message of an error event.
+    string of USD, or None when unpriced; ``clean`` takes secrets out of an error event. ``usage`` is the last usage
+    object seen, verbatim; ``events`` counts data events that carried something; ``failure`` is the message of an
+    error event.
     """
 
     __slots__ = (
         "_bytes",
+        "_clean",
         "_cost_of",
         "_hide_usage",
         "_smallest",
@@ -45,7 +47,14 @@ class StreamTap:
         "usage",
     )
 
-    def __init__(self, *, hide_usage: bool, cost_of: Callable[[Raw], str | None] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        hide_usage: bool,
+        cost_of: Callable[[Raw], str | None] | None = None,
+        clean: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        self._clean = clean
         self._splitter = sse.Splitter()
         self._hide_usage = hide_usage
         self._cost_of = cost_of
@@ -107,6 +116,9 @@ class StreamTap:
         except (msgspec.DecodeError, RecursionError):
             return part
         if bytes(chunk.error) not in _NULLS:
+            if self._clean is not None:
+                part = self._clean(part)
+                chunk.error = Raw(self._clean(bytes(chunk.error)))
             self.failure = _error_message(chunk.error)
             return part
         if bytes(chunk.usage) in _NULLS:
