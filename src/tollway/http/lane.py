@@ -21,6 +21,7 @@ from tollway.errors import BadRequest, GatewayError, HeadersTooLarge, RequestTim
 from tollway.http.doorway import BODY_RATE, Handler, RequestIds, not_http, walk
 from tollway.http.endpoints import LANE_LINES, Endpoint
 from tollway.http.errors import refusal
+from tollway.http.hangups import Hangups
 from tollway.http.visitor import Visitor
 from tollway.pipeline.authenticate import ALL_CREDENTIAL_HEADERS
 from tollway.pipeline.client import ModelRequest
@@ -68,6 +69,7 @@ class Lane:
         self.settings = settings
         self.ids = ids
         self.loop = asyncio.get_running_loop()
+        self.hangups = Hangups(self.loop)
         self.connections: set[Watched] = set()
         self._common_of: object = None
         self._common = b""
@@ -153,6 +155,7 @@ class LaneConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
+        self.lane.hangups.forget(self.transport)
         self._closing = True
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
@@ -179,6 +182,7 @@ class LaneConnection(asyncio.Protocol):
             if len(self._buffer) > WAITING_LIMIT and self._reading:
                 self._reading = False
                 self.transport.pause_reading()
+                self.lane.hangups.watch(self.transport)
 
     def pause_writing(self) -> None:
         self.congested = True
@@ -326,6 +330,7 @@ class LaneConnection(asyncio.Protocol):
         self.deadline = self.lane.loop.time() + self.lane.settings.keep_alive
         if not self._reading:
             self._reading = True
+            self.lane.hangups.forget(self.transport)
             self.transport.resume_reading()
         if self._buffer:
             self.lane.loop.call_soon(self._again)

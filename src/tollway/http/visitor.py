@@ -6,19 +6,42 @@ trailers, a body nobody reads any more, and a client that does not take its answ
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import TYPE_CHECKING
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from tollway.errors import GatewayError, HeadersTooLarge, RequestTimeout
 from tollway.http.doorway import not_http
 from tollway.http.errors import refusal
+from tollway.http.hangups import Hangups
 
 if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
+
     from tollway.http.lane import LaneConnection
 
 _FOREVER = float("inf")
+
+
+class _Flow(FlowControl):
+    """uvicorn reads nothing while a pipelined request waits; the client may leave all the same."""
+
+    def __init__(self, transport: asyncio.Transport, hangups: Hangups) -> None:
+        super().__init__(transport)
+        self._hangups = hangups
+
+    def pause_reading(self) -> None:
+        if not self.read_paused:
+            self._hangups.watch(self._transport)
+        super().pause_reading()
+
+    def resume_reading(self) -> None:
+        if self.read_paused:
+            self._hangups.forget(self._transport)
+        super().resume_reading()
 
 
 class Visitor(HttpToolsProtocol):
@@ -30,12 +53,17 @@ class Visitor(HttpToolsProtocol):
         super().__init__(origin.config, origin.state, origin.app_state, origin.lane.loop)
         self._origin = origin
         self._lane = origin.lane
+        self._running: RequestResponseCycle | None = None
         self._message_open = False
         self._head_open = False
         self._progress = 0
         self._without_progress = 0
         self._late_at = _FOREVER
         self._cut_at = _FOREVER
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.flow = _Flow(transport, self._lane.hangups)
 
     # What arrives.
 
@@ -45,10 +73,14 @@ class Visitor(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        super().on_headers_complete()  # raises for a target that is none; then there is no cycle for this head
         self._head_open = False
         self._late_at = _FOREVER
         self._progress += 1
-        super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         self._progress += 1
@@ -120,7 +152,13 @@ class Visitor(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lane.connections.discard(self)
+        self._lane.hangups.forget(self.transport)
         super().connection_lost(exc)
+        running = self._running
+        if running is not None and not running.response_complete:
+            # uvicorn tells the last request that was read, not the one that is being answered.
+            running.disconnected = True
+            running.message_event.set()
 
     def expired(self, now: float) -> None:
         if self.transport.is_closing():
