@@ -14,6 +14,7 @@ from tollway.admin.context import Context
 from tollway.admin.times import ago, is_span, iso
 from tollway.errors import Conflict
 from tollway.model.event import NO_RAW_USAGE, UsageEvent, UsageFilter
+from tollway.model.usage import Usage
 
 if TYPE_CHECKING:
     from tollway.storage.repositories.events import Events
@@ -28,13 +29,19 @@ Since = Annotated[str, Meta(description="ISO 8601, or a span back from now such 
 Until = Annotated[str, Meta(description="ISO 8601, or a span back from now such as `1d`. Exclusive.")]
 
 
-class Event(UsageEvent, frozen=True, kw_only=True):
+class Units(Usage, frozen=True, kw_only=True, omit_defaults=False):
+    """What was consumed, in disjoint classes, save that `reasoning` is a part of `output`."""
+
+
+class Event(UsageEvent, frozen=True, kw_only=True, omit_defaults=False):
     """What one upstream attempt consumed and cost.
 
     ``time`` is its end. ``raw_usage`` is the provider's own usage object, verbatim. ``estimated``: the
     provider reported no usage and the gateway counted. ``priced`` false: the cost is unknown, not zero.
     """
 
+    # The ledger leaves out what is default; whoever reads it over HTTP finds every field.
+    usage: Units = Units()
     # The same field again: a default that is made, since a schema cannot show one of this type.
     raw_usage: Raw = msgspec.field(default_factory=lambda: NO_RAW_USAGE)
 

@@ -33,8 +33,9 @@ from tollway.pipeline.pass_through import pass_through
 from tollway.pipeline.serve import serve
 from tollway.pipeline.services import Services
 
-PIECE = 256 * 1024
-"""Larger answers are handed to the server in pieces, so that it keeps no more than that for a slow client."""
+PIECE = 64 * 1024
+"""Larger answers are handed to the server in pieces, so that it keeps no more than that for a slow client, who has
+``write_timeout`` for each."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -137,6 +137,7 @@ class Visitor(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._unset_keepalive_if_required()  # deadlines are the lane's, or those below
         if self.pipeline or self.transport.is_closing() or self.cycle is None:
             return
         if self._message_open:
@@ -145,7 +146,6 @@ class Visitor(HttpToolsProtocol):
             return
         if not self.cycle.response_complete:
             return
-        self._unset_keepalive_if_required()
         self.connections.discard(self)
         self._lane.connections.discard(self)
         self._origin.take_back(congested=self.flow.write_paused)

@@ -23,6 +23,8 @@ from tollway.providers.request import Origin, UpstreamRequest, header_line, pars
 __all__ = ["Origin", "Provider", "UpstreamRequest"]
 
 USER_AGENT = f"tollway/{__version__}".encode("ascii")
+EVENTS = b"text/event-stream"
+"""What a request for a stream accepts."""
 
 
 class Provider:
@@ -121,6 +123,7 @@ class Provider:
             body=body,
             provider=self.name,
             clocks=clocks,
+            streamed=accept == EVENTS,
         )
 
     def passthrough(

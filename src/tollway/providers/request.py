@@ -39,7 +39,7 @@ class UpstreamRequest(Struct, frozen=True, gc=False, kw_only=True):
     line.
 
     ``target`` is path and query. The repr shows neither headers nor query nor body: the first two hold
-    credentials.
+    credentials. ``streamed``: an event stream was asked for.
     """
 
     origin: Origin
@@ -49,6 +49,7 @@ class UpstreamRequest(Struct, frozen=True, gc=False, kw_only=True):
     body: bytes
     provider: str
     clocks: Clocks
+    streamed: bool = False
 
     def __repr__(self) -> str:
         line = (self.method + b" " + self.target.partition(b"?")[0]).decode("ascii", "replace")

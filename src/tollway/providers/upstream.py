@@ -92,8 +92,12 @@ class Answer:
         self.sent_at = now
         self.first_byte_at = 0.0
         clocks = request.clocks
-        self.phase = "first_byte"
-        self.deadline = now + clocks.first_byte
+        if request.streamed and clocks.first_token < clocks.first_byte:
+            self.phase = "first_token"  # a provider that says nothing at all has not begun its stream either
+            self.deadline = now + clocks.first_token
+        else:
+            self.phase = "first_byte"
+            self.deadline = now + clocks.first_byte
         self.total_deadline = now + clocks.total
 
     async def head(self) -> None:
@@ -198,8 +202,9 @@ class Answer:
                 self.phase = "idle"
                 self.deadline = now + self.request.clocks.idle
             elif self.status and self.phase == "first_byte":
-                self.phase = "first_token"
-                self.deadline = self.sent_at + self.request.clocks.first_token
+                # A whole answer: it was made before its headers came, and what has a first token is a stream.
+                self.phase = "idle"
+                self.deadline = now + self.request.clocks.idle
         waiter = self._waiter
         if waiter is not None and not waiter.done() and (self.complete or self._satisfied()):
             waiter.set_result(None)
@@ -534,7 +539,7 @@ class Pool:
                     self.size += 1
                 try:
                     connection = await self.upstream.connect(self, provider)
-                    if connection.dead:
+                    if connection.dead or connection.transport.is_closing():
                         raise UpstreamUnreachable(
                             f"provider {provider} closed the connection at once",
                             provider=provider,

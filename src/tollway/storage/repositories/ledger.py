@@ -20,7 +20,7 @@ from msgspec.structs import astuple
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import IntegrityError
 
-from tollway.model.usage import Usage
+from tollway.model.usage import NOTHING, Usage
 from tollway.storage.engine import Database
 from tollway.storage.segments import BEGINNING, Position
 from tollway.storage.tables import DIMENSIONS, MEASURES, UNITS, events, rollups, spool_positions
@@ -54,7 +54,7 @@ class Head(Struct, frozen=True, kw_only=True, gc=False):
     outcome: str
     priced: bool = True
     cost_nano_usd: int = 0
-    usage: Usage
+    usage: Usage = NOTHING
 
 
 _HEAD_COLUMNS = Head.__struct_fields__[:-1]
