@@ -307,8 +307,7 @@ def _rate_refusal(claim: Claim, state: _Window, amount: int, now: float) -> Rate
             f"({claim.label} {claim.limit}). Shorten it or lower max_tokens.",
             details=details,
         )
-    # A window ends with its last part, up to a part late; OpenAI's SDKs do not heed a wait of more than a minute.
-    wait = min(state.room_at(amount, claim.limit, now), float(claim.seconds))
+    wait = state.room_at(amount, claim.limit, now)
     details["resets_at"] = _iso(now + wait) or ""
     seconds = math.ceil(wait)
     headers = {"retry-after": str(seconds), "retry-after-ms": str(math.ceil(wait * 1000))}
