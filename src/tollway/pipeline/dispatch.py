@@ -27,6 +27,7 @@ from tollway.pipeline.resolve import Call, upstream_body
 from tollway.pipeline.services import Services
 from tollway.pipeline.snapshot import Target
 from tollway.providers.provider import EVENTS
+from tollway.providers.request import NotSent
 from tollway.providers.upstream import Answer
 from tollway.routing import STRATEGIES
 from tollway.wire.formats import openai_stream
@@ -126,11 +127,13 @@ async def _attempt(
             nothing = meter.estimated(target, input_tokens(call.request.body), 0)
         attempt.finish("error", error.http_status, nothing, streamed=call.stream, error=error.message)
         raise
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as cancelled:
         if answer is not None:
             answer.abort()
-        # The client left. The provider has the request and may bill what it read.
-        counted = meter.estimated(target, input_tokens(call.request.body), 0)
+        # The client left. Where the provider has the request it may bill what it read.
+        counted = meter.nothing(target)
+        if not isinstance(cancelled, NotSent):
+            counted = meter.estimated(target, input_tokens(call.request.body), 0)
         attempt.finish(
             "cancelled", 499, counted, streamed=call.stream, error="the client left before the answer began"
         )

@@ -20,6 +20,7 @@ from tollway.pipeline.resolve import Call
 from tollway.pipeline.services import Services
 from tollway.pipeline.snapshot import Grant, ServedRoute, Snapshot, Target
 from tollway.providers.provider import Provider
+from tollway.providers.request import NotSent
 from tollway.providers.upstream import Answer
 from tollway.shared.interface import Hold
 from tollway.wire import body as json_body
@@ -81,10 +82,12 @@ async def pass_through(request: ModelRequest, client: Client, app: Services) -> 
                 client.break_off()
                 return
             raise
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
             if answer is not None:
                 answer.abort()
-            counted = meter.estimated(attempt.target, input_tokens(request.body), 0)
+            counted = meter.nothing(attempt.target)
+            if not isinstance(cancelled, NotSent):
+                counted = meter.estimated(attempt.target, input_tokens(request.body), 0)
             attempt.finish("cancelled", 499, counted, error="the client left")
             raise
         except BaseException:

@@ -118,6 +118,29 @@ async def _relay_stream(call: Call, reply: Reply, hold: Hold | None, client: Cli
             hold.settle(nano_usd=call.spent, tokens=call.tokens)
         return found
 
+    out = b""
+    too_large: EventTooLarge | None = None
+    clock = app.clock
+
+    def deliver(data: bytes) -> bool:
+        """Pass a read on to the client; False when the stream has ended or the client must be waited for."""
+        nonlocal out, too_large
+        try:
+            out = tap.feed(data)
+        except EventTooLarge as error:
+            too_large = error
+            return False
+        if len(kept) < room:
+            kept.extend(out)
+        if tap.done:
+            return False
+        if out:
+            answer.progressed(clock())
+            client.send(out)
+            out = b""
+            return not client.congested
+        return True
+
     kept = bytearray()
     room = app.contents.limit if app.contents is not None and app.contents.wants(False) else 0
     try:
@@ -131,23 +154,14 @@ async def _relay_stream(call: Call, reply: Reply, hold: Hold | None, client: Cli
         else:
             client.start(answer.status, lines, out)
             out = b""
-            clock = app.clock
-            while True:
-                data = await answer.read()
-                if not data:
-                    out = tap.finish()
-                    break
-                out = tap.feed(data)
-                if len(kept) < room:
-                    kept += out
+            while not await answer.flow(deliver):
+                if too_large is not None:
+                    raise too_large
                 if tap.done:
                     break
-                if out:
-                    answer.progressed(clock())
-                    client.send(out)
-                    out = b""
-                    if client.congested:
-                        await client.drain()
+                await client.drain()
+            else:
+                out = tap.finish()
     except (UpstreamError, EventTooLarge) as error:
         if isinstance(error, EventTooLarge):
             answer.abort()

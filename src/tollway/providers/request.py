@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Literal
 from urllib.parse import quote, urlsplit
@@ -54,6 +55,10 @@ class UpstreamRequest(Struct, frozen=True, gc=False, kw_only=True):
     def __repr__(self) -> str:
         line = (self.method + b" " + self.target.partition(b"?")[0]).decode("ascii", "replace")
         return f"UpstreamRequest({line} of {self.provider}, {len(self.body)} bytes)"
+
+
+class NotSent(asyncio.CancelledError):
+    """Whoever wanted to send was cancelled before a byte of the request was written: nobody can bill it."""
 
 
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\.?|[0-9A-Fa-f:.]+")

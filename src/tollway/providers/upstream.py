@@ -13,7 +13,7 @@ import os
 import socket
 import ssl
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import httptools
@@ -21,7 +21,7 @@ import httptools
 from tollway.errors import UpstreamError, UpstreamMalformed, UpstreamTimeout, UpstreamUnreachable
 from tollway.providers.addresses import Addresses
 from tollway.providers.proxies import Proxies, Proxy, parse_proxy
-from tollway.providers.request import Origin, UpstreamRequest
+from tollway.providers.request import NotSent, Origin, UpstreamRequest
 from tollway.providers.tls import Contexts, ResumingContext
 from tollway.wire.compression import DecompressionError, Decompressor, decompressor
 
@@ -55,7 +55,10 @@ class Answer:
         "_chunks",
         "_connection",
         "_decoder",
+        "_deliver",
         "_paused",
+        "_raised",
+        "_stopped",
         "_waiter",
         "_want",
         "complete",
@@ -87,6 +90,9 @@ class Answer:
         self._buffered = 0
         self._decoder: Decompressor | None = None
         self._paused = False
+        self._deliver: Callable[[bytes], bool] | None = None
+        self._stopped = False
+        self._raised: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._want = 0  # how many buffered bytes wake the reader: 0 the head, 1 any, more a whole body
         self.sent_at = now
@@ -118,6 +124,46 @@ class Answer:
                 return b""
             await self._wait(1)
         return self._take()
+
+    async def flow(self, deliver: Callable[[bytes], bool]) -> bool:
+        """Hand what arrives to ``deliver`` straight from the socket's callback: a stream wakes no task for an event.
+
+        True at the end of the body, False once ``deliver`` has said that it wants no more for now.
+        """
+        while True:
+            while self._chunks:
+                if not deliver(self._take()):
+                    return False
+            if self.error is not None:
+                raise self.error
+            if self.complete:
+                return True
+            self._deliver = deliver
+            try:
+                await self._wait(1)
+            finally:
+                self._deliver = None
+            if self._raised is not None:
+                raise self._raised
+            if self._stopped:
+                self._stopped = False
+                return False
+
+    def delivered(self) -> bool:
+        """Pass what has just arrived to a flowing reader; False when there is none."""
+        deliver = self._deliver
+        if deliver is None:
+            return False
+        if self._chunks:
+            try:
+                self._stopped = not deliver(self._take())
+            except Exception as error:  # noqa: BLE001 - raised again by flow, in the reader's own task
+                self._raised = error
+            waiter = self._waiter
+            if (self._stopped or self._raised is not None) and waiter is not None and not waiter.done():
+                self._deliver = None
+                waiter.set_result(None)
+        return True
 
     async def body(self, limit: int) -> bytes:
         """The whole body, at most ``limit`` bytes; more is an UpstreamMalformed."""
@@ -374,7 +420,8 @@ class Connection(asyncio.Protocol):
         if self._framing > MAX_HEADERS:
             self._fail(UpstreamMalformed, f"provider {answer.request.provider} answered with endless headers")
             return
-        answer.settle_clock(self, now)
+        if not answer.delivered():
+            answer.settle_clock(self, now)
 
     def eof_received(self) -> None:
         return None
@@ -647,13 +694,19 @@ class Upstream:
         self._next_idle_sweep = 0.0
 
     async def send(self, request: UpstreamRequest) -> Answer:
-        """Send a request and wait for status and headers. Raises UpstreamError; the caller must read or abort."""
+        """Send a request and wait for status and headers. The caller must read or abort.
+
+        Raises UpstreamError, and NotSent where it is cancelled with nothing written yet.
+        """
         pool = self._pools.get(request.origin)
         if pool is None:
             pool = self._pools[request.origin] = Pool(self, request.origin, self._default_limit)
         connection = pool.take() if not pool._waiters else None
         if connection is None:
-            connection = await pool.open(request.provider, request.clocks.connect, fresh=False)
+            try:
+                connection = await pool.open(request.provider, request.clocks.connect, fresh=False)
+            except asyncio.CancelledError as error:
+                raise NotSent from error
         answer = connection.begin(request)
         try:
             await answer.head()
