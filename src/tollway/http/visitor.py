@@ -19,7 +19,7 @@ from tollway.http.errors import refusal
 from tollway.http.hangups import Hangups
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGI3Application
+    from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
 
     from tollway.http.lane import LaneConnection
 
@@ -42,6 +42,28 @@ class _Flow(FlowControl):
         if self.read_paused:
             self._hangups.forget(self._transport)
         super().resume_reading()
+
+
+def _unchunked(cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:
+    """HTTP/1.0 knows no chunks, which uvicorn writes all the same: an answer without a length ends with the
+    connection."""
+
+    async def run(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        endless = False
+
+        async def send_plain(message: ASGISendEvent) -> None:
+            nonlocal endless
+            if message["type"] == "http.response.start":
+                endless = all(name.lower() != b"content-length" for name, _ in message.get("headers", ()))
+                if endless:
+                    cycle.chunked_encoding = cycle.keep_alive = False
+            elif message["type"] == "http.response.body" and endless:
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, send_plain)
+
+    return run
 
 
 class Visitor(HttpToolsProtocol):
@@ -80,7 +102,9 @@ class Visitor(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(
+            cycle, _unchunked(cycle, app) if cycle.scope["http_version"] == "1.0" else app
+        )
 
     def on_body(self, body: bytes) -> None:
         self._progress += 1
