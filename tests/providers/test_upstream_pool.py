@@ -140,6 +140,22 @@ async def test_a_connection_lost_while_it_is_handed_on(upstream: Upstream) -> No
         await until(lambda: upstream.connections() == 0)
 
 
+async def test_a_connection_lost_between_being_handed_on_and_being_taken(upstream: Upstream) -> None:
+    async with listen(always(OK)) as provider:
+        upstream.limit(provider.origin(), 1)
+        await ask(upstream, provider.origin())
+        pool = pool_of(upstream, provider)
+        connection = pool.take()
+        assert connection is not None
+        waiting = asyncio.ensure_future(ask(upstream, provider.origin()))
+        await until(lambda: pool._waiters)
+        connection.close()
+        pool.park(connection, upstream.loop.time())
+        assert await asyncio.wait_for(waiting, 3) == b"ok"
+        assert upstream.connections() == 1
+        assert len(provider.wires) == 2
+
+
 async def test_the_newest_idle_connection_is_used_first(upstream: Upstream) -> None:
     gate = Gate()
     async with listen(gate.serve) as provider:
