@@ -182,6 +182,8 @@ def test_an_error_says_what_to_do_and_the_connection_stays(door: Door, name: str
         assert case.words in error["message"]
         assert error["param"] == case.param
         assert len(error["message"]) < 700
+        assert error["message"][0].isupper() or error["message"].startswith(("'", "key "))
+        assert error["message"].endswith((".", "?"))
         assert error["type"]
         for secret in SECRETS:
             assert secret.encode() not in answer.raw

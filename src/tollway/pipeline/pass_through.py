@@ -5,6 +5,7 @@ held and recorded like any other; the bytes are not looked at beyond the model a
 from __future__ import annotations
 
 import asyncio
+import re
 
 from msgspec import Raw
 
@@ -36,6 +37,12 @@ _KEPT_OUT = frozenset(
     )
 )  # fmt: skip
 _FREE_METHODS = frozenset((b"GET", b"HEAD", b"DELETE", b"OPTIONS"))
+_MODEL_PATH = re.compile(
+    rb"(/v\d+\w*)?/(chat/completions|completions|embeddings|responses|messages(/count_tokens)?|moderations|rerank"
+    rb"|images/generations|audio/speech)"
+)
+"""Where the model in the body is all that a request touches; elsewhere files, jobs or deployments are at stake."""
+
 MAX_WHOLE = 8 * 1024 * 1024
 """JSON answers up to this size are read whole for their usage; larger ones pass as they come, unpriced."""
 
@@ -50,7 +57,7 @@ async def pass_through(request: ModelRequest, client: Client, app: Services) -> 
         raise NotFound(
             f"No path {request.path[:200].decode('latin-1')!r} here, and no provider of that name."
         )
-    call = _call(request, grant, provider, snapshot)
+    call = _call(request, b"/" + rest, grant, provider, snapshot)
     if (
         call.route.route.unpriced == "refuse"
         and call.route.route.targets[0].price is None
@@ -64,7 +71,7 @@ async def pass_through(request: ModelRequest, client: Client, app: Services) -> 
         b"/" + rest,
         request.query,
         request.header_list,
-        request.body,
+        _judged(request, call),
         clocks=provider.settings.clocks,
     )
     hold = await app.counters.reserve(grant.claims, amounts(call)) if grant.claims else None
@@ -104,25 +111,34 @@ def _billable(request: ModelRequest) -> bool:
     return request.method not in _FREE_METHODS
 
 
-def _call(request: ModelRequest, grant: Grant, provider: Provider, snapshot: Snapshot) -> Call:
-    """What is asked for, as far as it shows: a JSON body's model is held to the key's list; without one the key must
-    be allowed everything of the provider."""
+def _judged(request: ModelRequest, call: Call) -> bytes:
+    """The body as it came. One too large to be searched for a second ``model`` goes on as it was read."""
+    if call.fields and len(request.body) > json_body.CHECK_DUPLICATES_BELOW:
+        return json_body.encode(call.fields)
+    return request.body
+
+
+def _call(request: ModelRequest, path: bytes, grant: Grant, provider: Provider, snapshot: Snapshot) -> Call:
+    """What is asked for, as far as it shows: a JSON body's model is held to the key's list; without one, or where
+    more than a model is touched, the key must be allowed everything of the provider."""
     fields: json_body.Fields = {}
     model: str | None = None
     if request.body and b"json" in request.headers.get(b"content-type", b"").lower():
         fields = json_body.parse(request.body)
         json_body.refuse_duplicate(request.body, fields, "model")
         model = json_body.text(fields, "model")
-    if model:
+    everything = grant.allows(f"{provider.name}/*")
+    if model and (everything or (request.method == b"POST" and _MODEL_PATH.fullmatch(path))):
         route = grant.route(f"{provider.name}/{model}", snapshot)
-    elif grant.allows(f"{provider.name}/*"):
+    elif everything:
         deployment = Deployment(id=provider.name, provider=provider.name, upstream_model="")
         unpriced = provider.settings.unpriced or snapshot.settings.unpriced
         free = Route(name="", targets=(deployment,), unpriced=unpriced)
         route = ServedRoute(free, (Target(deployment, provider, None),))
     else:
         raise ModelNotAllowed(
-            f"This key may use single models only; a request that names none needs {provider.name}/* on its list."
+            "This key may use single models only. Anything of a provider but a request to a model needs "
+            f"{provider.name}/* on its list."
         )
     stream = bool(fields) and bytes(fields.get("stream", Raw(b"false"))) == b"true"
     return Call(request, fields, grant, route, stream, True, None, 1)

@@ -47,7 +47,7 @@ _BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 def check_method(method: bytes) -> bytes:
     if method not in METHODS:
-        raise MethodNotAllowed("this method does not pass through to a provider")
+        raise MethodNotAllowed("This method does not pass through to a provider.")
     return method
 
 
@@ -59,7 +59,7 @@ def pass_path(root: str, path: bytes) -> bytes:
     read in two ways.
     """
     if path and not path.startswith(b"/"):
-        raise BadRequest("the path behind the provider's name begins with a slash")
+        raise BadRequest("The path behind the provider's name begins with a slash.")
     _check_path(path)
     rest = path.decode("ascii")
     stem, _, last = root.rpartition("/")
@@ -74,27 +74,27 @@ def pass_path(root: str, path: bytes) -> bytes:
 
 def _check_path(path: bytes) -> None:
     if not _PATH.fullmatch(path) or _BAD_PERCENT.search(path):
-        raise BadRequest("the path holds a character that does not belong in one; encode it as %XX")
+        raise BadRequest("The path holds a character that does not belong in one; encode it as %XX.")
     plain = path
     for _ in range(4):  # a server behind the provider may decode again, so every layer is looked at
         segments = plain.split(b"/")
         if b"" in segments[1:-1]:
-            raise BadRequest("the path holds an empty segment")
+            raise BadRequest("The path holds an empty segment.")
         if any(segment.partition(b";")[0] in (b".", b"..") for segment in segments):
-            raise BadRequest("the path holds a . or .. segment")
+            raise BadRequest("The path holds a . or .. segment.")
         decoded = unquote_to_bytes(plain)
         if decoded == plain:
             return
         if decoded.count(b"/") != plain.count(b"/") or _UNCLEAR.search(decoded):
-            raise BadRequest("the path holds an encoded slash, backslash or control character")
+            raise BadRequest("The path holds an encoded slash, backslash or control character.")
         plain = decoded
-    raise BadRequest("the path is encoded too many times")
+    raise BadRequest("The path is encoded too many times.")
 
 
 def pass_query(query: bytes, credential: bytes = b"") -> bytes:
     """The query with ours in place of the client's credential, beginning with ``?`` unless it is empty."""
     if not _QUERY.fullmatch(query):
-        raise BadRequest("the query holds a character that does not belong in one; encode it as %XX")
+        raise BadRequest("The query holds a character that does not belong in one; encode it as %XX.")
     name = unquote_to_bytes(credential.partition(b"=")[0]).lower()
     kept = [part for part in query.split(b"&") if part and _parameter(part) not in (b"key", name)]
     if credential:
