@@ -7,7 +7,7 @@ from msgspec import Struct
 
 class Clocks(Struct, frozen=True, kw_only=True):
     """``connect``: until the socket (and TLS) stands. ``first_byte``: until the status line. ``first_token``: until
-    the first event of a stream, its status line included. ``idle``: between two reads. ``total``: the whole exchange."""
+    the first event of a stream, its status line included. ``idle``: between two reads. ``total``: all of it."""
 
     connect: float = 5.0
     first_byte: float = 120.0
