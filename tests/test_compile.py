@@ -6,7 +6,6 @@ import ast
 from pathlib import Path
 
 import pytest
-
 from tollway_compile import MODULES, compiled_files
 
 SOURCE = Path(__file__).parent.parent / "src"
@@ -19,7 +18,9 @@ def test_a_compiled_module_defines_no_struct(module: str) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             bases = {ast.unparse(base) for base in node.bases}
-            assert not bases & {"Struct", "msgspec.Struct"}, f"{module}: {node.name} belongs into a module of its own"
+            assert not bases & {"Struct", "msgspec.Struct"}, (
+                f"{module}: {node.name} belongs into a module of its own"
+            )
 
 
 def test_compiled_modules_are_those_of_the_sources() -> None:
@@ -27,4 +28,6 @@ def test_compiled_modules_are_those_of_the_sources() -> None:
     for file in compiled_files(SOURCE):
         source = file.with_name(file.name.split(".")[0] + ".py")
         if source.exists():
-            assert file.stat().st_mtime >= source.stat().st_mtime, f"{source} is newer: make test, or make plain"
+            assert file.stat().st_mtime >= source.stat().st_mtime, (
+                f"{source} is newer: make test, or make plain"
+            )

@@ -28,6 +28,7 @@ from tollway.errors import ConfigError, StoreUnavailable
 from tollway.http.asgi import App, Gateway, Receive, Scope, Send
 from tollway.http.doorway import RequestIds
 from tollway.http.lane import Lane
+from tollway.http.listening import listen
 from tollway.jobs.follow_spool import Follower
 from tollway.jobs.write_sinks import SinkWriter
 from tollway.model.clocks import DEFAULT_CLOCKS
@@ -68,7 +69,14 @@ def read_settings(path: str | None, overrides: Mapping[str, object], catalog: Ca
     def discover(environ: Mapping[str, str]) -> list[tuple[str, str]]:
         return [(entry.name, variable) for entry, variable in catalog.discover(environ)]
 
-    return load_settings(path, os.environ, catalog.names(), discover, overrides)
+    settings = load_settings(path, os.environ, catalog.names(), discover, overrides)
+    providers = tuple(
+        msgspec.structs.replace(each, base_url=base_url_from(catalog[each.type], os.environ))
+        if each.base_url is None
+        else each
+        for each in settings.providers
+    )
+    return msgspec.structs.replace(settings, providers=providers)
 
 
 def iso(seconds: float) -> str:
@@ -107,9 +115,19 @@ class Process:
     async def open(self) -> None:
         settings = self.settings
         data_dir = Path(settings.data_dir)
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)  # noqa: ASYNC240 - nothing is served yet
-        self.spool = Spool(data_dir / "spool", settings.spool)
-        self._admin_digest = self._admin(data_dir)
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)  # noqa: ASYNC240 - nothing is served yet
+            self.spool = Spool(data_dir / "spool", settings.spool)
+            self._admin_digest = self._admin(data_dir)
+        except OSError as error:
+            raise ConfigError(
+                [
+                    f"The data directory {data_dir} cannot be written: {error.strerror or error}. Set TOLLWAY_DATA_DIR "
+                    "or data_dir to one that this user may write."
+                ]
+            ) from error
+        for line in self.catalog.incomplete(os.environ) if settings.source is None else ():
+            log.warning("%s", line)
         if not settings.providers:
             self.demo = await Demo.start()
             self.settings = settings = self.demo.offered(settings, self.prices)
@@ -180,11 +198,8 @@ class Process:
         problems: list[str] = []
         providers = {}
         for each in settings.providers:
-            entry = self.catalog[each.type]
-            if each.base_url is None and (url := base_url_from(entry, os.environ)):
-                each = msgspec.structs.replace(each, base_url=url)
             try:
-                providers[each.name] = Provider(entry, each)
+                providers[each.name] = Provider(self.catalog[each.type], each)
             except ConfigError as error:
                 problems += error.problems
         if problems:
@@ -440,12 +455,13 @@ class Demo:
         return msgspec.structs.replace(settings, providers=(provider,), models=models)
 
 
-def banner(process: Process) -> str:
+def banner(process: Process, port: int) -> str:
     """What a person needs after a start: where it is, the admin key (once), a request to paste."""
     settings = process.settings
     host = "127.0.0.1" if settings.server.host in ("0.0.0.0", "::") else settings.server.host  # noqa: S104
+    host = f"[{host}]" if ":" in host else host
     scheme = "https" if settings.server.tls_cert else "http"
-    base = settings.server.public_url or f"{scheme}://{host}:{settings.server.port}"
+    base = settings.server.public_url or f"{scheme}://{host}:{port}"
     names = list(process.services.snapshot.named())
     model = names[0] if names else next(iter(process.providers), "openai") + "/<model>"
     if not names and process.providers:
@@ -466,7 +482,7 @@ def banner(process: Process) -> str:
             "  No provider key was found, so a simulated provider named 'mock' answers. Set OPENAI_API_KEY or"
         )
         lines.append("  write a tollway.yaml to use a real one.")
-    key = "$TOLLWAY_ADMIN_KEY"
+    key = "$TOLLWAY_ADMIN_KEY"  # in double quotes below: the shell fills it in
     if process.new_admin_key is not None:
         key = process.new_admin_key
         lines.append(f"  admin key    {key}   (shown this once; keep it)")
@@ -474,13 +490,15 @@ def banner(process: Process) -> str:
         lines.append("  keys are not required: anybody who reaches this address may use it")
     lines += [
         "  try it:",
-        f"    curl {base}/v1/chat/completions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\",
+        f'    curl {base}/v1/chat/completions -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\',
         f'      -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "Say hello."}}]}}\'',
     ]
     return "\n".join(lines)
 
 
 async def _serve(settings: Settings, catalog: Catalog, reread: Callable[[], Settings]) -> int:
+    sockets = listen(settings.server.host, settings.server.port)
+    port: int = sockets[0].getsockname()[1]
     process = Process(settings, catalog, reread)
     await process.open()
     server_settings = process.settings.server
@@ -502,7 +520,7 @@ async def _serve(settings: Settings, catalog: Catalog, reread: Callable[[], Sett
         ssl_certfile=server_settings.tls_cert,
         ssl_keyfile=server_settings.tls_key,
     )
-    server = _Server(config, lambda: print(banner(process), flush=True))
+    server = _Server(config, lambda: print(banner(process, port), flush=True))
     loop = asyncio.get_running_loop()
     reloads: set[asyncio.Task[None]] = set()
 
@@ -516,7 +534,7 @@ async def _serve(settings: Settings, catalog: Catalog, reread: Callable[[], Sett
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
     try:
-        await server.serve()
+        await server.serve(sockets)
     finally:
         lane.close()
         await process.close()

@@ -68,7 +68,7 @@ class InUse:
 
 
 class World:
-    """``context`` acts as the command line does. ``now`` is the clock, ``problems`` what a reload finds."""
+    """``context`` acts as the command line does. ``now`` is the clock, ``waiting`` what a reload leaves to the next start."""
 
     def __init__(self, directory: Path) -> None:
         self.now = time.time()
@@ -78,7 +78,7 @@ class World:
         self.counters = MemoryCounters(lambda: self.now)
         self.snapshot = InUse((FILE_KEY,), 1)
         self.settings = SETTINGS
-        self.problems: list[str] = []
+        self.waiting: list[str] = []
         self.degraded: dict[str, str] = {}
         self.flushes = 0
         self.context = Context(
@@ -100,9 +100,8 @@ class World:
         self.snapshot = InUse((FILE_KEY, *await self.keys.all()), self.snapshot.generation + 1)
 
     async def reload(self) -> list[str]:
-        if not self.problems:
-            await self.changed()
-        return self.problems
+        await self.changed()
+        return self.waiting
 
     async def flush(self) -> None:
         self.flushes += 1

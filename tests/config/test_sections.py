@@ -1,4 +1,4 @@
-# ruff: noqa: E501  (the tables hold whole messages)
+
 from __future__ import annotations
 
 from collections.abc import Callable

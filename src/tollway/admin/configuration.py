@@ -86,10 +86,11 @@ class EffectiveConfig(Struct, frozen=True, kw_only=True):
 
 
 class Reloaded(Struct, frozen=True, kw_only=True):
-    """``generation`` of the configuration now in use."""
+    """``generation`` of the configuration now in use. ``waiting`` lists what takes effect at the next start."""
 
     source: str | None
     generation: int
+    waiting: tuple[str, ...] = ()
 
 
 class Status(Struct, frozen=True, kw_only=True):
@@ -151,15 +152,17 @@ async def reload(context: Context) -> Reloaded:
     A file with problems is refused with the list of them, and the old configuration stays.
     """
     try:
-        problems = await context.reload()
+        waiting = await context.reload()
     except ConfigError as error:
-        problems = error.problems
-    if problems:
         raise BadRequest(
-            "the configuration has problems and the old one stays in use: " + "; ".join(problems),
-            details={"problems": problems},
-        )
-    return Reloaded(source=context.settings().source, generation=context.snapshot().generation)
+            "the configuration has problems and the old one stays in use: " + "; ".join(error.problems),
+            details={"problems": error.problems},
+        ) from error
+    return Reloaded(
+        source=context.settings().source,
+        generation=context.snapshot().generation,
+        waiting=tuple(waiting),
+    )
 
 
 @action(permission="config.read", audit=False, route=("GET", "/status"))

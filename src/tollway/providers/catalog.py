@@ -133,7 +133,23 @@ class Catalog(Mapping[str, CatalogEntry]):
 
         Left out: local servers, variables declared shared, and providers whose address nobody told.
         """
-        found: list[tuple[CatalogEntry, str]] = []
+        return [
+            (entry, variable)
+            for entry, variable in self._keyed(environ)
+            if entry.base_url or base_url_from(entry, environ)
+        ]
+
+    def incomplete(self, environ: Mapping[str, str]) -> list[str]:
+        """A line for each provider whose key is set in ``environ`` and whose address would be read from there, but is
+        not set."""
+        return [
+            f"{variable} is set but {' or '.join(entry.base_url_env)} is not: provider {entry.name} is left out. "
+            "Set it, or give the provider a base_url in tollway.yaml."
+            for entry, variable in self._keyed(environ)
+            if entry.base_url_env and not (entry.base_url or base_url_from(entry, environ))
+        ]
+
+    def _keyed(self, environ: Mapping[str, str]) -> Iterator[tuple[CatalogEntry, str]]:
         for name, path in self._files.items():
             declared = env_line(path.read_text(encoding="utf-8"))
             if not any(environ.get(variable, "").strip() for variable in declared):
@@ -141,10 +157,8 @@ class Catalog(Mapping[str, CatalogEntry]):
             entry = self[name]
             usable = (v for v in entry.env if v not in entry.shared_env and environ.get(v, "").strip())
             variable = next(usable, None)
-            if variable is None or entry.local or not (entry.base_url or base_url_from(entry, environ)):
-                continue
-            found.append((entry, variable))
-        return found
+            if variable is not None and not entry.local:
+                yield entry, variable
 
 
 def load_catalog(folder: Path = FOLDER) -> Catalog:
