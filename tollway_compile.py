@@ -81,8 +81,10 @@ def compile_tree(source: Path, workspace: Path) -> list[tuple[Path, str]]:
         "from setuptools import setup\n"
         "from mypyc.build import mypycify\n"
         f"modules = {[f'tollway/{module}' for module in MODULES]!r}\n"
-        f"setup(name='tollway', packages=[], ext_modules=mypycify(['--ignore-missing-imports', *modules], opt_level='2', "
-        f"group_name={GROUP.removesuffix('__mypyc')!r}), script_args=['-q', 'build_ext', '--inplace'])\n"
+        "extensions = mypycify(['--ignore-missing-imports', *modules], opt_level='2', "
+        f"group_name={GROUP!r})\n"
+        "setup(name='tollway', packages=[], ext_modules=extensions, "
+        "script_args=['-q', 'build_ext', '--inplace'])\n"
     )
     try:
         subprocess.run(  # noqa: S603 - our own interpreter and script

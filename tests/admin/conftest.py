@@ -68,7 +68,7 @@ class InUse:
 
 
 class World:
-    """``context`` acts as the command line does. ``now`` is the clock, ``waiting`` what a reload leaves to the next start."""
+    """``context`` acts as the command line does. ``now`` is the clock, ``waiting`` what a reload leaves for later."""
 
     def __init__(self, directory: Path) -> None:
         self.now = time.time()

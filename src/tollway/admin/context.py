@@ -64,8 +64,8 @@ class Context:
 
     ``keys`` and ``events`` are None without a database. ``changed`` makes the served configuration follow
     the database at once, ``reload`` reads the configuration file again (it returns what waits for the next
-    start, or raises ConfigError, and then the old one stays), ``flush`` brings the ledger up to date with every answered
-    request, ``status`` names the degraded parts with the reason, ``clock`` gives Unix seconds.
+    start, or raises ConfigError, and then the old one stays), ``flush`` brings the ledger up to date with every
+    answered request, ``status`` names the degraded parts with the reason, ``clock`` gives Unix seconds.
     """
 
     keys: Keys | None
