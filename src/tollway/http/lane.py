@@ -475,7 +475,7 @@ class _Headers:
         self.pairs: list[tuple[bytes, bytes]] = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.pairs.append((name.lower(), value))
+        self.pairs.append((name.lower(), value.rstrip(b" \t")))
 
 
 def parse_head(head: bytes, endpoint: Endpoint) -> Head:
