@@ -228,9 +228,11 @@ class Gateway:
         self.configure(config)
 
     def configure(self, config: Mapping[str, object] | str) -> None:
-        """Write the configuration file. A running process does not notice until it is told to."""
+        """Put the configuration file in place, whole. A running process does not notice until it is told to."""
         text = config if isinstance(config, str) else json.dumps({"admin_key": ADMIN, **config}, indent=1)
-        self.config_path.write_text(text)
+        written = self.config_path.with_suffix(".new")
+        written.write_text(text)
+        written.replace(self.config_path)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -302,7 +304,7 @@ class Gateway:
         return await ask(self.port, body, path, **how)
 
     async def api(self, path: str, body: object = None, method: str = "", **query: object) -> Any:
-        """The JSON of an admin call that must succeed. Underscores at the end of a query's name fall away."""
+        """The JSON of an admin call that must succeed."""
         given = {name: value for name, value in query.items() if value is not None}
         whole = "/api" + path + (f"?{urlencode(given)}" if given else "")
         reply = await ask(self.port, body, whole, key=ADMIN, method=method)
@@ -310,7 +312,7 @@ class Gateway:
             raise AssertionError(f"{whole}: {reply.status} {reply.body.decode()}")
         return reply.json()
 
-    async def events(self, **query: object) -> list[Any]:
+    async def events(self, **query: Any) -> list[Any]:
         """Every event that matches, newest first, page by page."""
         found: list[Any] = []
         cursor: str | None = None
