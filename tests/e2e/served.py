@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -178,8 +179,11 @@ def serving(directory: Path, *arguments: str, **environ: str) -> Iterator[tuple[
     try:
         command.says(r"^  try it:\n.*\n.*\n")
         yield command, f"http://127.0.0.1:{port}"
-        command.process.terminate()
-        assert command.ends() == 0, command.stderr
+        if (
+            command.process.poll() != -signal.SIGKILL
+        ):  # a test may kill it, to start again in the same directory
+            command.process.terminate()
+            assert command.ends() == 0, command.stderr
     finally:
         if command.process.poll() is None:
             command.process.kill()
