@@ -18,7 +18,7 @@ from tollway.errors import ConfigError
 from tollway.model.deployment import Route
 from tollway.model.key import VirtualKey
 from tollway.shared.claims import claims_of
-from tollway.shared.interface import Claim, Standing
+from tollway.shared.interface import Amounts, Claim, Hold, Standing
 from tollway.shared.memory import MemoryCounters
 from tollway.shared.periods import period
 from tollway.storage.engine import Database
@@ -93,11 +93,14 @@ class FileView:
         return ()
 
 
-class LedgerCounters(MemoryCounters):
-    """Counters of a process that serves nothing: a budget has spent what the ledger says."""
+class LedgerCounters:
+    """Counters of a process that serves nothing: a budget has spent what the ledger says.
+
+    They have an engine and are none: a compiled class cannot be inherited from.
+    """
 
     def __init__(self, events: Events) -> None:
-        super().__init__(time.time)
+        self._engine = MemoryCounters(time.time)
         self._events = events
         self._owners: dict[str, str] = {}
 
@@ -111,4 +114,13 @@ class LedgerCounters(MemoryCounters):
             if claim.unit == "nano_usd" and claim.per and claim.counter in self._owners:
                 start, _ = period(claim.per, time.time(), claim.anchor)
                 self.seed(claim, await self._events.spent(self._owners[claim.counter], iso(start)))
-        return await super().standing(claims)
+        return await self._engine.standing(claims)
+
+    async def reserve(self, claims: tuple[Claim, ...], amounts: Amounts) -> Hold:
+        return await self._engine.reserve(claims, amounts)
+
+    def seed(self, claim: Claim, spent: int) -> None:
+        self._engine.seed(claim, spent)
+
+    def held(self) -> int:
+        return self._engine.held()
