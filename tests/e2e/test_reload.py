@@ -129,7 +129,7 @@ BROKEN: dict[str, tuple[str, str]] = {
         '{"providers": {"sim": {"type": "openai-compatible"}}, "models": {"x": "nobody/x"}}',
         "nobody",
     ),
-    "not YAML": ("models: [unfinished", "1"),
+    "not YAML": ("models: [unfinished", "not valid YAML"),
     "a missing variable": ('{"admin_key": "${NOBODY_SET_THIS}"}', "NOBODY_SET_THIS"),
 }
 
