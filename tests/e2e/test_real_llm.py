@@ -155,7 +155,9 @@ def test_logprobs(client: OpenAI) -> None:
     )
     logprobs = answer.choices[0].logprobs
     assert logprobs is not None
-    assert len(logprobs.content or []) == 3
+    # Random weights may end an answer before its third token.
+    assert answer.usage is not None
+    assert 1 <= len(logprobs.content or []) == answer.usage.completion_tokens <= 3
 
 
 def test_embeddings(client: OpenAI, gateway: Served) -> None:
