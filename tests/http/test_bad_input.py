@@ -319,6 +319,31 @@ def test_a_provider_gives_nothing_away(door: Door, knobs: str, status: int) -> N
         assert secret.encode() not in answer.raw
 
 
+@pytest.mark.parametrize("path", [CHAT, "/mock" + CHAT])
+def test_an_error_in_the_middle_of_a_stream_gives_nothing_away(door: Door, path: str) -> None:
+    model = f"gpt-4o-mini+events=6+error_event=3+error_message=bad%20{UPSTREAM}"
+    answer = door.ask(post(chat(model if path != CHAT else f"mock/{model}", stream=True), path=path))
+    assert answer.status == 200
+    assert b'"error"' in answer.body
+    assert b"bad [redacted]" in answer.body
+    assert UPSTREAM.encode() not in answer.body
+    event = door.event(answer.headers["x-tollway-request-id"])
+    if path == CHAT:
+        assert event["error"] == "bad [redacted]"
+
+
+def test_digits_behind_a_head_without_length_are_not_its_length(doors: dict[str, Door]) -> None:
+    """The lane knows a head again by its bytes, save for the length."""
+    bare = get(CHAT, method="POST")
+    with doors["lane"].wire() as wire:
+        wire.send(bare)
+        assert wire.answer().code == "invalid_json"
+        wire.send(bare + b"5\r\nhello" + b"\r\n\r\n")
+        assert "is empty" in wire.answer().json()["error"]["message"]
+        answer = wire.answer()
+        assert (answer.code, answer.headers["connection"]) == ("invalid_request", "close")
+
+
 def set_defaults(door: Door, **knobs: object) -> None:
     """What the simulator does from now on."""
     url = door.upstream.url.removesuffix("/v1") + "/defaults"

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from tollway.simulator.answer import Answer
 from tollway.simulator.knobs import Knobs
 
 DONE = b"data: [DONE]\n\n"
 
-ERROR_EVENT = (
-    b'data: {"error":{"message":"The server had an error while processing your request. Sorry about that!",'
-    b'"type":"server_error","param":null,"code":null}}\n\n'
-)
+_encode = msgspec.json.Encoder().encode
+
+
+def error_event(knobs: Knobs) -> bytes:
+    error = {
+        "message": knobs.error_message or "Simulated error in the middle of a stream.",
+        "type": knobs.error_type or "server_error",
+        "param": None,
+        "code": knobs.error_code,
+    }
+    return b"data: %b\n\n" % _encode({"error": error})
 
 
 def stream(
@@ -18,7 +27,7 @@ def stream(
 ) -> Answer:
     """``tokens`` says what each event finished; events behind the last of them (usage) finish none."""
     if knobs.error_event is not None:
-        events = [*events[: knobs.error_event], ERROR_EVENT]
+        events = [*events[: knobs.error_event], error_event(knobs)]
         tokens = tokens[: knobs.error_event]
         if usage_at >= knobs.error_event:
             usage = None
