@@ -28,7 +28,7 @@ from tollway.errors import ConfigError, StoreUnavailable
 from tollway.http.asgi import App, Gateway, Receive, Scope, Send
 from tollway.http.doorway import RequestIds
 from tollway.http.lane import Lane
-from tollway.http.listening import listen
+from tollway.http.listening import check_certificate, listen
 from tollway.jobs.follow_spool import Follower
 from tollway.jobs.write_sinks import SinkWriter
 from tollway.model.clocks import DEFAULT_CLOCKS
@@ -61,6 +61,8 @@ POLL = 0.5
 """How often the database is asked whether keys changed, seconds: a change by the CLI is served within this."""
 
 DRAIN = 10.0
+
+ADMIN_DIGEST = "admin_key.sha256"
 
 
 def read_settings(path: str | None, overrides: Mapping[str, object], catalog: Catalog) -> Settings:
@@ -226,7 +228,7 @@ class Process:
         """The digest of the generated admin key; None when the configuration names one. The key is shown once."""
         if self.settings.admin_key is not None:
             return None
-        path = data_dir / "admin_key.sha256"
+        path = data_dir / ADMIN_DIGEST
         with suppress(OSError, ValueError):
             digest = bytes.fromhex(path.read_text().strip())
             if len(digest) == 32:
@@ -477,6 +479,7 @@ def banner(process: Process, port: int) -> str:
         model = f"{first.name}/{facts.model}" if facts else model
     lines = [f"Tollway {__version__} is ready at {base}", f"  admin API    {base}/api/docs"]
     lines.append(f"  providers    {', '.join(process.providers)}")
+    lines.append(f"  data         {Path(settings.data_dir).absolute()}")
     if process.demo is not None:
         lines.append(
             "  No provider key was found, so a simulated provider named 'mock' answers. Set OPENAI_API_KEY or"
@@ -486,6 +489,9 @@ def banner(process: Process, port: int) -> str:
     if process.new_admin_key is not None:
         key = process.new_admin_key
         lines.append(f"  admin key    {key}   (shown this once; keep it)")
+    elif settings.admin_key is None:
+        lost = Path(settings.data_dir).absolute() / ADMIN_DIGEST
+        lines.append(f"  admin key    shown at the first start. Lost? Delete {lost} and start again")
     if not settings.require_key:
         lines.append("  keys are not required: anybody who reaches this address may use it")
     lines += [
@@ -497,6 +503,7 @@ def banner(process: Process, port: int) -> str:
 
 
 async def _serve(settings: Settings, catalog: Catalog, reread: Callable[[], Settings]) -> int:
+    check_certificate(settings.server.tls_cert, settings.server.tls_key)
     sockets = listen(settings.server.host, settings.server.port)
     port: int = sockets[0].getsockname()[1]
     process = Process(settings, catalog, reread)

@@ -11,7 +11,7 @@ from tollway.config.settings import Settings
 @pytest.mark.parametrize(
     ("entry", "problem"),
     [
-        ("opnai: {api_key: x}", '"opnai" is not a catalogued provider; give the entry a type; did you mean "openai"?'),
+        ("opnai: {api_key: x}", '"opnai" is not a catalogued provider; give the entry a type, such as openai-compatible; did you mean "openai"?'),
         ("x: {type: azrue}", 'provider x: type: "azrue" is not in the catalogue; did you mean "azure"?'),
         ("openai: {base_url: ftp://x}", "provider openai: base_url: expected a URL that begins with http:// or https://"),
         ("openai: {base_url: 'https://u:p@h/v1'}", "provider openai: base_url: the URL must not hold credentials"),

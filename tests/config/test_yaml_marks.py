@@ -136,6 +136,11 @@ def test_a_syntax_error_names_its_line() -> None:
     assert problems[0].startswith("f.yaml:3: not valid YAML:")
 
 
+def test_a_tab_is_called_a_tab() -> None:
+    _, problems = read("models:\n  a: x\n\tb: y\n")
+    assert problems == ["f.yaml:3: not valid YAML: a line begins with a tab; YAML is indented with blanks"]
+
+
 def test_bytes_that_are_no_text() -> None:
     assert read(b"a: 1\nb: \xff\n")[1] == ["f.yaml:2: the file is not UTF-8 text"]
     assert read(b"a: \x00\n")[1][0].startswith("f.yaml:1: not valid YAML")

@@ -187,7 +187,9 @@ async def _located(context: Context, key: str) -> VirtualKey:
             return declared
     found = await context.keys.find(key) if context.keys is not None else None
     if found is None:
-        raise NotFound("no key has this id or name; GET /api/keys lists the keys", param="key")
+        raise NotFound(
+            "no key has this id or name; GET /api/keys or `tollway keys list` lists them", param="key"
+        )
     return found
 
 

@@ -44,7 +44,9 @@ def _provider(
     table = Table(entry, report, f"provider {name}")
     kind = table.get("type", _type_of(catalog_names), name)
     if not table.has("type") and name not in catalog_names:
-        message = f"{shown(name)} is not a catalogued provider; give the entry a type"
+        message = (
+            f"{shown(name)} is not a catalogued provider; give the entry a type, such as openai-compatible"
+        )
         report.add(line, message, meant=closest(name, catalog_names))
     settings = ProviderSettings(
         name=name,

@@ -104,6 +104,9 @@ def parse(data: bytes, report: Report) -> Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         told = ", ".join(part for part in (error.context, error.problem) if part)
+        line = text.splitlines()[mark.line : mark.line + 1] if mark else []
+        if line and line[0].lstrip(" ").startswith("\t"):
+            told = "a line begins with a tab; YAML is indented with blanks"
         report.add(mark.line + 1 if mark else 1, f"not valid YAML: {told}")
     except yaml.YAMLError as error:
         report.add(1, f"not valid YAML: {getattr(error, 'reason', None) or 'unreadable'}")

@@ -1,9 +1,11 @@
-"""Opens the sockets a server listens on, before anything else is opened: a port in use is told at once."""
+"""Opens the sockets a server listens on and looks at its certificate, before anything else is opened: what cannot be
+is told at once."""
 
 from __future__ import annotations
 
 import errno
 import socket
+import ssl
 
 from tollway.errors import ConfigError
 
@@ -31,6 +33,25 @@ def listen(host: str, port: int) -> list[socket.socket]:
             each.close()
         raise ConfigError([_advice(host, port, error)]) from None
     return opened
+
+
+def check_certificate(cert: str | None, key: str | None) -> None:
+    """Raises ConfigError where TLS is asked for and the files cannot serve it, naming them."""
+    if cert is None:
+        return
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key)
+    except ssl.SSLError as error:
+        reason = (error.reason or "no PEM").replace("_", " ").lower()
+        raise ConfigError(
+            [
+                f"server.tls_cert {cert} and server.tls_key {key} are no certificate and its key in PEM: {reason}."
+            ]
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            [f"server.tls_cert {cert} or server.tls_key {key} cannot be read: {error.strerror}."]
+        ) from None
 
 
 def _bound(family: int, kind: int, protocol: int, address: tuple[object, ...]) -> socket.socket:

@@ -45,7 +45,9 @@ def moment(text: str, param: str, where: ZoneInfo) -> str:
         # A plus sign that came through a query string is a blank.
         parsed = datetime.fromisoformat(text.strip().replace(" ", "T") if "T" not in text else _plus(text))
     except ValueError as error:
-        raise BadRequest(f"{param} is not a time such as 2026-11-22T10:00:00Z.", param=param) from error
+        raise BadRequest(
+            f"{param} is neither a time such as 2026-11-22T10:00:00Z nor a span such as 7d.", param=param
+        ) from error
     if parsed.tzinfo is None:
         parsed = parsed.replace(tzinfo=where)
     if not 1900 < parsed.year < 9000:
