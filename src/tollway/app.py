@@ -539,7 +539,8 @@ async def _serve(settings: Settings, catalog: Catalog, reread: Callable[[], Sett
     loop.add_signal_handler(signal.SIGHUP, reload)
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    # Seldom enough to cost little, often enough that the cycles of aborted streams do not pile up.
+    gc.set_threshold(10_000, 10, 10)
     try:
         await server.serve(sockets)
     finally:
