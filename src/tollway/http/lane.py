@@ -74,7 +74,6 @@ class Lane:
         self._common_of: object = None
         self._common = b""
         self._timer: asyncio.TimerHandle | None = None
-        self.draining = False
 
     def protocol(
         self,
@@ -107,7 +106,6 @@ class Lane:
 
     def close(self) -> None:
         """Cut every connection that is left: the grace of a stop is over."""
-        self.draining = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -20,7 +20,6 @@ class ModelRequest:
     __slots__ = (
         "body",
         "endpoint",
-        "fields",
         "header_list",
         "headers",
         "id",

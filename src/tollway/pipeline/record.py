@@ -189,9 +189,3 @@ class Attempt:
             journal.append(event)
         finally:
             journal.close()
-
-    def abandon(self) -> None:
-        """Nothing was sent and nothing is to be written."""
-        if not self.done:
-            self.done = True
-            self._journal.close()

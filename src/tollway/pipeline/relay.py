@@ -10,6 +10,7 @@ import asyncio
 from msgspec import Raw
 
 from tollway.errors import UpstreamError, UpstreamMalformed
+from tollway.model.event import Outcome
 from tollway.pipeline import meter
 from tollway.pipeline.client import Client
 from tollway.pipeline.dispatch import Reply
@@ -102,12 +103,12 @@ async def _relay_stream(call: Call, reply: Reply, hold: Hold | None, client: Cli
     )
     overhead = attempt.sent_at - call.request.started
 
-    def settle(outcome: str, status: int, error: str | None = None) -> Metered:
+    def settle(outcome: Outcome, status: int, error: str | None = None) -> Metered:
         found = meter.metered(target, tap.usage, tier) if tap.usage is not None else None
         if found is None:
             found = meter.estimated(target, input_tokens(call.request.body), tap.estimated_output())
         attempt.finish(
-            "ok" if outcome == "ok" else "cancelled" if outcome == "cancelled" else "error",
+            outcome,
             status,
             found,
             streamed=True,

@@ -98,10 +98,6 @@ class Grant:
     def allows(self, model: str) -> bool:
         return self._patterns is None or any(pattern.fullmatch(model) for pattern in self._patterns)
 
-    @property
-    def unrestricted(self) -> bool:
-        return self._patterns is None
-
     def route(self, model: str, snapshot: Snapshot) -> ServedRoute:
         """The route behind a name this principal may use. Raises ModelNotAllowed or ModelNotFound."""
         found = self._routes.get(model)

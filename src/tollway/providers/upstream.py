@@ -64,7 +64,6 @@ class Answer:
         "complete",
         "deadline",
         "error",
-        "first_byte_at",
         "headers",
         "phase",
         "request",
@@ -96,7 +95,6 @@ class Answer:
         self._waiter: asyncio.Future[None] | None = None
         self._want = 0  # how many buffered bytes wake the reader: 0 the head, 1 any, more a whole body
         self.sent_at = now
-        self.first_byte_at = 0.0
         clocks = request.clocks
         if request.streamed and clocks.first_token < clocks.first_byte:
             self.phase = "first_token"  # a provider that says nothing at all has not begun its stream either
@@ -396,7 +394,6 @@ class Connection(asyncio.Protocol):
         now = self.pool.upstream.loop.time()
         if not self.received:
             self.received = True
-            answer.first_byte_at = now
         self._framing += len(data)
         try:
             self._parser.feed_data(data)
