@@ -46,7 +46,8 @@ async def test_a_migrated_database_is_left_alone(database: Database) -> None:
     assert await database.migrate() is False
 
 
-async def test_many_processes_may_start_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("attempt", range(8))
+async def test_many_processes_may_start_at_once(tmp_path: Path, attempt: int) -> None:
     databases = [Database.open("sqlite:///new.db", tmp_path) for _ in range(6)]
     made = await asyncio.gather(*(database.migrate() for database in databases))
     assert sum(made) == 1
