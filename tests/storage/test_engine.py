@@ -34,7 +34,7 @@ def holder(database: Database) -> Iterator[sqlite3.Connection]:
     [
         ("sqlite:///tollway.db", "/data/tollway.db"),
         ("sqlite:////var/lib/x.db", "/var/lib/x.db"),
-        ("sqlite+aiosqlite:///a/b.db", "/data/a/b.db"),
+        ("sqlite+pysqlite:///a/b.db", "/data/a/b.db"),
     ],
 )
 def test_relative_files_lie_in_the_data_directory(url: str, path: str) -> None:
