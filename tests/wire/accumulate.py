@@ -33,7 +33,7 @@ from tollway.wire.conversation import (
 )
 
 
-class Broken(Exception):  # noqa: N818
+class Broken(Exception):
     """The stream ended with ``failed``; ``so_far`` is what had been said, with finish ``error`` where none came."""
 
     def __init__(self, failed: Failed, so_far: Completion) -> None:
