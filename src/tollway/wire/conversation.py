@@ -65,6 +65,8 @@ class Image(Struct, frozen=True, kw_only=True, tag="image"):
     source: Source
     detail: str | None = None
     cache: Cache | None = None
+    signature: str | None = None
+    """Gemini's thought signature on an image it made."""
 
 
 class Audio(Struct, frozen=True, kw_only=True, tag="audio"):
@@ -78,8 +80,11 @@ class Audio(Struct, frozen=True, kw_only=True, tag="audio"):
 
 
 class Video(Struct, frozen=True, kw_only=True, tag="video"):
+    """``metadata`` is Gemini's ``videoMetadata`` object: start and end offset, frames per second."""
+
     source: Source
     cache: Cache | None = None
+    metadata: Raw = Raw()
 
 
 class Document(Struct, frozen=True, kw_only=True, tag="document"):
