@@ -274,6 +274,8 @@ class Conversation(Struct, frozen=True, kw_only=True):
     previous_response_id: str | None = None
     stream: bool = False
     include_usage: bool = False
+    functions: bool = False
+    """The client offered its tools as OpenAI's older ``functions`` and expects a ``function_call`` back."""
     format: str = ""
     """The format the client spoke: a writer of the same one may write back what it would not force upon others."""
     extra: tuple[Extra, ...] = ()
