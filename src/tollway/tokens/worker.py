@@ -1,0 +1,119 @@
+"""The one thread that loads vocabularies and counts: jobs wait in a bounded queue, and one nobody wants is dropped.
+
+The thread begins with the first job. It knows no family and makes no estimate; what fails is logged and answered with
+None.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from pathlib import Path
+from queue import SimpleQueue
+
+from tiktoken import Encoding
+
+from tollway.tokens.contents import Contents, GivenUp, tokens_in
+from tollway.tokens.vocabulary import FOLDER, TokenizerPanic, VocabularyError, count_piece, load
+
+_log = logging.getLogger(__name__)
+
+
+class Job:
+    """One count. ``outcome`` becomes tokens and whether they are certain, or None where counting failed."""
+
+    def __init__(self, vocabulary: str, contents: Contents) -> None:
+        self.vocabulary = vocabulary
+        self.contents: Contents | None = contents
+        self._loop = asyncio.get_running_loop()
+        self.outcome: asyncio.Future[tuple[int, bool] | None] = self._loop.create_future()
+
+    def abandon(self) -> None:
+        """Nobody waits any more. The texts are let go at once, the job when its turn comes."""
+        self.contents = None
+
+    def settle(self, outcome: tuple[int, bool] | None) -> None:
+        """From the thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._settle, outcome)
+        except RuntimeError:  # the loop has been closed meanwhile, and whoever waited went with it
+            pass
+
+    def _settle(self, outcome: tuple[int, bool] | None) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
+
+class Worker:
+    """A thread and its queue. ``limit`` jobs may wait."""
+
+    def __init__(self, limit: int, folder: Path = FOLDER) -> None:
+        self._limit = limit
+        self._folder = folder
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._closing = False
+        self._encodings: dict[str, Encoding | None] = {}
+
+    def loaded(self, vocabulary: str) -> Encoding | None:
+        """The tokenizer, if it is there already; it may be used from any thread."""
+        return self._encodings.get(vocabulary)
+
+    def submit(self, job: Job) -> bool:
+        """Whether there was room in the queue."""
+        if self._closing or self._jobs.qsize() >= self._limit:
+            return False
+        with self._starting:
+            # A fork leaves the thread behind; the child gets one of its own.
+            if self._thread is None or not self._thread.is_alive():
+                # A daemon, so that a server that dies without closing does not hang; close() is still wanted before
+                # the interpreter goes, since a thread that comes back from Rust after that ends the process.
+                self._thread = threading.Thread(target=self._run, name="tollway-tokens", daemon=True)
+                self._thread.start()
+        self._jobs.put(job)
+        return True
+
+    def close(self) -> None:
+        """Stop between two pieces, or after the vocabulary that is being loaded, and wait for that. What still waits
+        is answered with None."""
+        self._closing = True
+        self._jobs.put(None)
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            outcome = None
+            try:
+                outcome = self._do(job)
+            except GivenUp:
+                pass
+            except TokenizerPanic as error:
+                _log.warning("tokens are estimated from size: %s", error)
+            except Exception:  # noqa: BLE001 - the boundary: one bad request must not end the thread for all
+                _log.exception("tokens are estimated from size: counting failed")
+            job.settle(outcome)
+
+    def _do(self, job: Job) -> tuple[int, bool] | None:
+        # Loaded even for a job that was abandoned in the queue: the next one will want it.
+        encoding = self._encoding(job.vocabulary)
+        contents = job.contents
+        if encoding is None or contents is None:
+            return None
+        return tokens_in(
+            contents,
+            lambda piece: count_piece(encoding, piece),
+            lambda: job.contents is not None and not self._closing,
+        )
+
+    def _encoding(self, vocabulary: str) -> Encoding | None:
+        if vocabulary not in self._encodings and not self._closing:
+            try:
+                self._encodings[vocabulary] = load(vocabulary, self._folder)
+            except VocabularyError as error:
+                # Said once; every count of these models is an estimate until the next start.
+                _log.error("tokens are estimated from size: %s", error)
+                self._encodings[vocabulary] = None
+        return self._encodings.get(vocabulary)
