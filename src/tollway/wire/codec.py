@@ -25,7 +25,9 @@ class Profile(Struct, frozen=True, kw_only=True):
 
     ``model`` is the name at the provider; ``max_output`` its output limit, used where a format demands ``max_tokens``
     and the client named none; ``thinking`` how it is asked to think: ``budget`` (tokens), ``adaptive`` or ``effort``
-    (levels), ``none`` when it cannot; ``images``, ``documents``, ``audio``, ``tools``, ``schema`` say what it takes.
+    (levels), ``none`` when it cannot; ``images``, ``documents``, ``audio``, ``tools``, ``schema`` say what it takes;
+    ``sampling`` whether it takes temperature, top_p and top_k; ``system_turns`` whether a system turn may stand behind
+    a user's one instead of in front of all.
     """
 
     model: str
@@ -36,6 +38,8 @@ class Profile(Struct, frozen=True, kw_only=True):
     audio: bool = True
     tools: bool = True
     schema: bool = True
+    sampling: bool = True
+    system_turns: bool = False
 
 
 class StreamReader(Protocol):
