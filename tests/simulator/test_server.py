@@ -32,6 +32,14 @@ async def test_a_plain_answer_is_billed_as_sent(simulator, ask, chat):
         "prompt_tokens": 16,
         "completion_tokens": 32,
         "request_id": "mine",
+        "tokens": {
+            "input": 16,
+            "cache_read": 0,
+            "cache_write_5m": 0,
+            "cache_write_1h": 0,
+            "output": 32,
+            "reasoning": 0,
+        },
     }
 
 

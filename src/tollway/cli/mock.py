@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from tollway.simulator.answer import Dialect
 from tollway.simulator.dialects import DIALECTS
 from tollway.simulator.knobs import GRAMMAR, NEUTRAL, UnknownKnob, duration, set_knobs
 from tollway.simulator.running import run
@@ -83,7 +84,7 @@ def mock(
     as_json: bool,
     **knobs: str | None,
 ) -> None:
-    """Play a model provider: the OpenAI API with made-up answers, paced streams, faults and an exact bill.
+    """Play model providers: their APIs with made-up answers, paced streams, faults and an exact bill.
 
     Every knob below is a default; a model's suffix (gpt-4o-mini+status=429+retry_after=2) or an x-mock-*
     header sets it for one request. Bare durations are milliseconds. Stops on Ctrl-C or SIGTERM.
@@ -125,12 +126,19 @@ def mock(
         console.print(f"Stopped after {simulator.requests:,} requests.")
 
 
+def _paths(dialect: Dialect) -> str:
+    """One line a path, with its methods."""
+    methods: dict[str, list[str]] = {path.decode(): ["POST"] for path in dialect.endpoints}
+    for route in dialect.routes:
+        methods.setdefault(route.pattern, []).append(route.method.decode())
+    return "\n".join(f"{' '.join(known)} {path}" for path, known in methods.items())
+
+
 def _welcome(console: Console, simulator: Simulator, given: dict[str, str], require_key: str | None) -> None:
     table = Table(title="Provider simulator", title_justify="left", show_header=False)
     table.add_row("base URL", simulator.url)
     for dialect in DIALECTS:
-        paths = [f"POST {path.decode()}" for path in dialect.endpoints]
-        table.add_row(f"{dialect.name} dialect", "\n".join([*paths, "GET  /v1/models"]))
+        table.add_row(f"{dialect.name} dialect", f"{simulator.origin}{dialect.base}\n{_paths(dialect)}")
         others = " only" if simulator.behaviour.defaults.known_only else " and any other"
         table.add_row("models", ", ".join(dialect.models) + others)
     table.add_row("own pages", "/bill  /stats  /requests  /defaults  /health")

@@ -31,6 +31,7 @@ class Line(Struct, frozen=True, gc=False):
     completion_tokens: int
     reasoning_tokens: int
     request_id: str | None
+    units: dict[str, int] | None = None
 
 
 class Total(Struct):
@@ -48,7 +49,11 @@ class Total(Struct):
 
 class Entry(Struct):
     """A line as ``GET /bill`` shows it; ``number`` counts from 1 and is what ``since`` and ``next`` speak
-    of."""
+    of.
+
+    ``tokens`` are the same counts in classes that do not overlap, save ``reasoning``, a part of ``output``; what
+    else was counted (audio, images, seconds) stands beside them.
+    """
 
     number: int
     id: str
@@ -62,6 +67,7 @@ class Entry(Struct):
     prompt_tokens: int
     completion_tokens: int
     request_id: str | None
+    tokens: dict[str, int]
 
 
 class Page(Struct, omit_defaults=True):
@@ -140,4 +146,20 @@ def _entry(line: Line) -> Entry:
         line.prompt_tokens,
         line.completion_tokens,
         line.request_id,
+        disjoint(line),
     )
+
+
+def disjoint(line: Line) -> dict[str, int]:
+    """A line's counts in classes that do not overlap, ``reasoning`` excepted."""
+    units = line.units or {}
+    apart = sum(units.get(name, 0) for name in ("cache_write_5m", "cache_write_1h", "audio_input"))
+    return {
+        "input": line.prompt_tokens - line.cached_tokens - apart,
+        "cache_read": line.cached_tokens,
+        "cache_write_5m": 0,
+        "cache_write_1h": 0,
+        "output": line.completion_tokens - units.get("audio_output", 0),
+        "reasoning": line.reasoning_tokens,
+        **units,
+    }

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from tollway.simulator.answer import Request
+from tollway.simulator.multipart import Reader, boundary
 from tollway.simulator.staging import TURN, Step
 
 if TYPE_CHECKING:
     from tollway.simulator.server import Exchange, Simulator
+    from tollway.simulator.websocket import WebSocket
 
 PIPELINED = 32
 """Requests read ahead of the one being answered before reading pauses."""
@@ -39,6 +41,7 @@ class Connection(asyncio.Protocol):
         "_closing",
         "_due",
         "_exchange",
+        "_form",
         "_headers",
         "_loop",
         "_parser",
@@ -49,6 +52,7 @@ class Connection(asyncio.Protocol):
         "_refused",
         "_simulator",
         "_size",
+        "_socket",
         "_steps",
         "_timer",
         "_transport",
@@ -65,6 +69,8 @@ class Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._size = 0
+        self._form: Reader | None = None
+        self._socket: WebSocket | None = None
         self._reading = False
         self._refused = False
         self._queue: deque[Request] = deque()
@@ -88,9 +94,14 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
+        if self._socket is not None:
+            self._socket.feed(data)
+            return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._speaks_websocket(data[upgrade.args[0] :]):
+                return
             # Already answered as an ordinary request; what follows on this connection is not HTTP any more.
             self._stop_reading()
         except httptools.HttpParserCallbackError:
@@ -99,6 +110,12 @@ class Connection(asyncio.Protocol):
             self._refuse(500, "The simulator failed at this request; its log says how.")
         except httptools.HttpParserError as error:
             self._refuse(400, f"This is not an HTTP request: {error}.")
+
+    def _speaks_websocket(self, data: bytes) -> bool:
+        if self._socket is None:
+            return False
+        self._socket.feed(data)
+        return True
 
     def eof_received(self) -> bool:
         return False
@@ -109,6 +126,9 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         self._queue.clear()
+        if self._socket is not None:
+            self._socket.lost()
+            self._socket = None
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             self._simulator.gone(exchange)
@@ -138,11 +158,18 @@ class Connection(asyncio.Protocol):
         self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
+        declared = self._headers.get(b"content-type")
+        if declared is not None and declared[:10].lower() == b"multipart/":
+            mark = boundary(declared)
+            self._form = None if mark is None else Reader(mark)
         expected = self._headers.get(b"expect")
         if expected is not None and expected.lower() == b"100-continue" and self._exchange is None:
             self._write(CONTINUE)
 
     def on_body(self, data: bytes) -> None:
+        if self._form is not None:
+            self._form.feed(data)
+            return
         self._size += len(data)
         if self._size <= MAX_BODY:
             self._body.append(data)
@@ -169,12 +196,24 @@ class Connection(asyncio.Protocol):
         if body:
             self._body = []
             self._size = 0
+        if self._form is not None:
+            request.form = self._form.finish()
+            self._form = None
+        if request.headers.get(b"upgrade") is not None and self._upgraded(request):
+            return
         if self._exchange is None and not self._queue:
             self._begin(request)
             return
         self._queue.append(request)
         if len(self._queue) == PIPELINED and self._transport is not None:
             self._transport.pause_reading()
+
+    def _upgraded(self, request: Request) -> bool:
+        """Whether the connection speaks WebSocket from here on."""
+        if request.headers[b"upgrade"].lower() != b"websocket" or self._transport is None:
+            return False
+        self._socket = self._simulator.socket(request, self._transport)
+        return self._socket is not None
 
     # Playing.
 

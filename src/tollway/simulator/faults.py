@@ -13,13 +13,17 @@ INFORMATIONAL = 100
 _CONTENT_TYPE = re.compile(rb"content-type: [^\r]*")
 
 
-def break_body(pieces: list[bytes], streamed: bool, kind: str | None, size: int | None) -> list[bytes]:
-    """Faults of content: valid HTTP around something that is not what it says."""
-    middle = len(pieces) // 2 if streamed else 0
+ENDS = {"sse": b"\n\n", "lines": b"\n"}
+"""What ends an event of a stream, by its form."""
+
+
+def break_body(pieces: list[bytes], form: str | None, kind: str | None, size: int | None) -> list[bytes]:
+    """Faults of content: valid HTTP around something that is not what it says. ``form`` is None for one body."""
+    middle = len(pieces) // 2 if form else 0
     match kind:
         case "json" | "sse_json":
             broken = pieces[middle]
-            cut = broken[: len(broken) // 2] + (b"\n\n" if streamed else b"")
+            cut = broken[: len(broken) // 2] + ENDS.get(form or "", b"")
             return [*pieces[:middle], cut, *pieces[middle + 1 :]]
         case "utf8":
             broken = pieces[middle]
@@ -29,10 +33,15 @@ def break_body(pieces: list[bytes], streamed: bool, kind: str | None, size: int 
             padding = b" " * (HUGE_BODY if size is None else size)
             broken = pieces[middle]
             # Space inside the JSON value's line: the answer stays valid, only too large.
-            padded = b"data: " + padding + broken[6:] if streamed else broken + padding
+            if form == "sse":
+                padded = broken.replace(b"data: ", b"data: " + padding, 1)
+            elif form == "lines":
+                padded = broken[:-1] + padding + b"\n"
+            else:
+                padded = broken + padding
             return [*pieces[:middle], padded, *pieces[middle + 1 :]]
         case "body_empty":
-            return [] if streamed else [b""]
+            return [] if form else [b""]
         case _:
             return pieces
 

@@ -39,6 +39,9 @@ class Knobs(Struct, frozen=True, kw_only=True):
     tool_calls: bool = True
     parallel: int = 1
     dimensions: int | None = None
+    redacted: bool = False
+    citations: bool = False
+    job: float = 0.0
     known_only: bool = False
 
     status: int | None = None
@@ -65,6 +68,8 @@ class Knobs(Struct, frozen=True, kw_only=True):
     usage: Literal["full", "bare", "null"] = "full"
     prompt_tokens: int | None = None
     cached: str | None = None
+    cache_write: str | None = None
+    cache_write_1h: str | None = None
     reasoning: int = 0
     audio_in: int = 0
     audio_out: int = 0
@@ -102,6 +107,9 @@ MALFORMED = (
     "encoding_cut",
 )
 """What ``malformed`` may break, each once and nothing else."""
+
+
+FINISHES = ("stop", "length", "tool_calls", "content_filter", "function_call", "pause")
 
 
 class UnknownKnob(ValueError):
@@ -216,14 +224,15 @@ GRAMMAR: Mapping[str, Grammar] = {
     "text": Grammar(_text, None, "the answer's text (percent-encoded in a suffix)"),
     "echo": Grammar(_switch, "on", "the answer repeats the last user message"),
     "answer_model": Grammar(_text, None, "the model name that the answer bears"),
-    "finish": Grammar(
-        _one_of("stop", "length", "tool_calls", "content_filter", "function_call"), None, "finish_reason"
-    ),
+    "finish": Grammar(_one_of(*FINISHES), None, "why the answer ends, in each dialect's own word"),
     "refusal": Grammar(_switch, "on", "the model refuses: refusal text in place of content"),
     "tool_calls": Grammar(_switch, "on", "off: answer with text even where tools are offered"),
     "parallel": Grammar(_whole(1, 128), None, "number of tool calls in one answer"),
     "dimensions": Grammar(_whole(1, 8192), None, "length of an embedding where the request names none"),
-    "known_only": Grammar(_switch, "on", "models outside /v1/models answer 404"),
+    "redacted": Grammar(_switch, "on", "thinking comes as an opaque block as well"),
+    "citations": Grammar(_switch, "on", "the text cites a source"),
+    "job": Grammar(duration, None, "time a batch, video or background answer takes until it is complete"),
+    "known_only": Grammar(_switch, "on", "models that the list does not name answer 404"),
     "status": Grammar(_whole(200, 599), None, "answer with this status and an error body"),
     "body": Grammar(_one_of("json", "html", "plain", "empty"), None, "the error body's kind"),
     "retry_after": Grammar(_retry_after, None, "2 (seconds), 1500ms (retry-after-ms), date:5 (HTTP date)"),
@@ -254,6 +263,8 @@ GRAMMAR: Mapping[str, Grammar] = {
     "usage": Grammar(_one_of("full", "bare", "null"), None, "usage with details, without, or null"),
     "prompt_tokens": Grammar(_MANY, None, "pins the prompt's tokens"),
     "cached": Grammar(_cached, None, "cached tokens of the prompt: a number or a percentage"),
+    "cache_write": Grammar(_cached, None, "tokens of the prompt written to a cache for 5 minutes"),
+    "cache_write_1h": Grammar(_cached, None, "tokens of the prompt written to a cache for an hour"),
     "reasoning": Grammar(_MANY, None, "reasoning tokens, a part of completion_tokens"),
     "audio_in": Grammar(_MANY, None, "audio tokens, a part of prompt_tokens"),
     "audio_out": Grammar(_MANY, None, "audio tokens, a part of completion_tokens"),

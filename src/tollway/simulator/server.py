@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from collections import Counter, deque
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from msgspec import Struct
 
 from tollway.simulator import control
-from tollway.simulator.answer import Answer, Asked, Dialect, Endpoint, R, Refusal, Request, Stamp
+from tollway.simulator.answer import Answer, Asked, Dialect, Endpoint, Keys, R, Refusal, Request, Route, Stamp
 from tollway.simulator.behaviour import PREFIX, Behaviour, failure
 from tollway.simulator.bill import Bill, Line
 from tollway.simulator.connection import Connection
 from tollway.simulator.dialects import DIALECTS
 from tollway.simulator.knobs import NEUTRAL, Knobs
 from tollway.simulator.memory import Memory, Rendered
+from tollway.simulator.shelf import Shelf
 from tollway.simulator.staging import End, Step, plain, plan
+
+if TYPE_CHECKING:
+    from tollway.simulator.websocket import WebSocket
 
 ABORTED_KEPT = 10_000
 
@@ -27,6 +33,9 @@ RECORDED_BODY = 1024 * 1024
 """Requests with larger bodies are not remembered."""
 
 SERVER = b"server: tollway-simulator\r\n"
+
+AWS_KEYS = ("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
+"""The pair of AWS's own documentation."""
 
 
 class Aborted(Struct, frozen=True):
@@ -87,6 +96,45 @@ def _is_usual(request: Request) -> bool:
     return True
 
 
+class Routes:
+    """Every dialect's routes, by method and path. The first that matches is taken."""
+
+    def __init__(self, dialects: tuple[Dialect, ...]) -> None:
+        self._routes: dict[str, list[tuple[re.Pattern[str], Dialect, Route]]] = {}
+        for dialect in dialects:
+            for route in dialect.routes:
+                first = route.pattern.split("/")[1]
+                self._routes.setdefault(first, []).append((_pattern(route.pattern), dialect, route))
+
+    def find(self, request: Request) -> tuple[Dialect, Endpoint[Any]] | None:
+        """Also sets the request's ``params``."""
+        path = request.path.decode("latin-1")
+        for pattern, dialect, route in self._routes.get(path[1:].partition("/")[0], ()):
+            if route.method == request.method and (found := pattern.fullmatch(path)):
+                request.params = {name: unquote(value) for name, value in found.groupdict().items()}
+                return dialect, route.endpoint
+        return None
+
+    def knows(self, path: bytes) -> bool:
+        """Whether another method would have been answered."""
+        text = path.decode("latin-1")
+        routes = self._routes.get(text[1:].partition("/")[0], ())
+        return any(pattern.fullmatch(text) for pattern, _, _ in routes)
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    parts = re.split(r"\{(\w+(?:\.\.\.)?)\}", path)
+    made = ""
+    for place, part in enumerate(parts):
+        if place % 2 == 0:
+            made += re.escape(part)
+        elif part.endswith("..."):
+            made += f"(?P<{part[:-3]}>.+)"
+        else:
+            made += f"(?P<{part}>[^/]+)"
+    return re.compile(made)
+
+
 class Simulator:
     """A provider on a socket of its own. ``start`` and ``stop`` belong to the running loop's thread.
 
@@ -102,6 +150,7 @@ class Simulator:
         bill_entries: int = 200_000,
         record: int = 64,
         seed: int = 0,
+        aws_keys: tuple[str, str] = AWS_KEYS,
         dialects: tuple[Dialect, ...] = DIALECTS,
     ) -> None:
         self.behaviour = Behaviour(defaults)
@@ -118,10 +167,13 @@ class Simulator:
         self._endpoints: dict[bytes, tuple[Dialect, Endpoint[Any]]] = {
             path: (dialect, endpoint) for dialect in dialects for path, endpoint in dialect.endpoints.items()
         }
+        self._routes = Routes(dialects)
         self._memories = {endpoint.name: Memory() for _, endpoint in self._endpoints.values()}
         self.behaviour.on_change = self._forget
         self._headers = {dialect.name: SERVER + dialect.headers for dialect in dialects}
         self._require_key = require_key
+        self._keys = Keys(require_key, aws_keys)
+        self.shelf = Shelf()
         self._random = random.Random(seed)  # noqa: S311 - the same seed must give the same delays
         # Serials of one simulator follow one another; the start keeps those of two apart.
         self._serial = random.SystemRandom().getrandbits(60) << 36
@@ -171,18 +223,21 @@ class Simulator:
             self.received.append(request)
         found = self._endpoints.get(request.path)
         if found is None or request.method != b"POST":
-            return self._elsewhere(request)
+            found = self._routes.find(request)
+            if found is None:
+                return self._elsewhere(request)
         dialect, endpoint = found
         return self._called(request, dialect, endpoint)
 
     def _called(self, request: Request, dialect: Dialect, endpoint: Endpoint[R]) -> Exchange:
         self.open += 1
         self._serial += 1
-        serial, created = f"{self._serial:024x}", int(time.time())
+        now = time.time()
+        serial, created = f"{self._serial:024x}", int(now)
         model, knobs, staged, usual = "", self.behaviour.defaults, True, False
         try:
             self._authenticate(request, dialect)
-            if _is_usual(request):
+            if endpoint.repeatable and _is_usual(request):
                 found = self._memories[endpoint.name].get(request.body, created)
                 if found is not None:
                     return _again(found, serial, endpoint.name, request.headers.get(b"x-request-id"))
@@ -190,21 +245,25 @@ class Simulator:
             asked = endpoint.read(request)
             model = asked.model
             model, knobs, staged = self.behaviour.of(model, request.headers)
-            self._fail(knobs, model, dialect)
-            answer = endpoint.answer(asked, model, knobs, Stamp(serial, created))
+            self._fail(knobs, model if endpoint.billed else dialect.models[0], dialect)
+            answer = endpoint.answer(asked, model, knobs, Stamp(serial, created, self.shelf, now))
             if knobs.status is not None:
                 answer.status = knobs.status
         except Refusal as refusal:
             answer = self._error(refusal, dialect, knobs, serial)
             usual = False
         if staged or not usual or knobs.errors is not None or knobs.fail_first is not None:
-            return self._staged(request, dialect, answer, knobs, staged, serial, endpoint.name, model)
+            name = endpoint.name if endpoint.billed else ""
+            return self._staged(request, dialect, answer, knobs, staged, serial, name, model)
         wire = plain(answer, self._headers[dialect.name])
         self._memories[endpoint.name].put(request.body, serial, created, model, answer, wire)
         request_id = request.headers.get(b"x-request-id")
         return _plain(answer, wire, serial, endpoint.name, model, request_id)
 
     def _authenticate(self, request: Request, dialect: Dialect) -> None:
+        if dialect.admit is not None:
+            dialect.admit(request, self._keys)
+            return
         if self._require_key is None:
             return
         key = dialect.credential(request)
@@ -224,16 +283,18 @@ class Simulator:
             raise dialect.unknown(model)
 
     def _error(self, refusal: Refusal, dialect: Dialect, knobs: Knobs, serial: str) -> Answer:
+        refusal.serial = serial
         body, content_type = dialect.error(refusal), b"application/json"
         # Only errors that were asked for change their body; one that the request earned must say why.
         if refusal.status == knobs.status and knobs.body != "json":
             body, content_type = control.error_page(refusal.status, refusal.message, knobs.body)
+        more = b"" if dialect.error_headers is None else dialect.error_headers(refusal)
         return Answer(
             "err-" + serial,
             [body],
             status=refusal.status,
             content_type=content_type,
-            headers=refusal.headers,
+            headers=refusal.headers + more,
         )
 
     def _elsewhere(self, request: Request) -> Exchange:
@@ -244,7 +305,8 @@ class Simulator:
         own = control.answer(self, request)
         if own is not None:
             return self._staged(request, None, own, NEUTRAL, False, serial)
-        dialect = next((one for one in self._dialects if one.owns(request.path)), self._dialects[0])
+        # The first dialect is the broadest: those behind it are asked before.
+        dialect = next((one for one in reversed(self._dialects) if one.owns(request)), self._dialects[0])
         knobs, staged = NEUTRAL, False
         try:
             self._authenticate(request, dialect)
@@ -260,7 +322,7 @@ class Simulator:
 
     def _missing(self, request: Request) -> Answer:
         method, path = request.method.decode("latin-1"), request.path.decode("latin-1")
-        if request.path in self._endpoints:
+        if request.path in self._endpoints or self._routes.knows(request.path):
             raise Refusal(405, f"Not allowed to {method} on {path}.", kind="invalid_request_error")
         raise Refusal(404, f"Invalid URL ({method} {path})", kind="invalid_request_error")
 
@@ -278,6 +340,8 @@ class Simulator:
         """``endpoint`` is empty where the exchange is not billed."""
         sent = request.headers.get(b"x-request-id")
         headers = SERVER if dialect is None else self._headers[dialect.name]
+        if knobs.ratelimit is not None and dialect is not None and dialect.ratelimit:
+            headers += dialect.ratelimit % {b"left": knobs.ratelimit}
         if not staged and request.keep_alive and not request.http10:
             return _plain(answer, plain(answer, headers), serial, endpoint, model, sent)
         request_id = b"req_" + serial.encode() if sent is None else sent
@@ -333,9 +397,11 @@ class Simulator:
         answer = exchange.answer
         usage, prompt, cached = answer.usage, answer.prompt_tokens, answer.cached_tokens
         completion, reasoning = answer.completion_tokens, answer.reasoning_tokens
+        units = answer.units
         if not complete:
             if not exchange.written:
                 usage, prompt, cached, completion, reasoning = None, 0, 0, 0, 0
+                units = None
             elif answer.streamed:
                 completion = sum(answer.event_tokens[: exchange.events])
                 reasoning = min(reasoning, completion)
@@ -359,8 +425,13 @@ class Simulator:
                 completion,
                 reasoning,
                 exchange.request_id,
+                units,
             )
         )
+
+    def socket(self, request: Request, transport: asyncio.Transport) -> WebSocket | None:
+        """The WebSocket that answers this request for one, or None where there is none at this path."""
+        return None
 
     def phases(self) -> Counter[str]:
         return Counter(one.phase for one in self.aborted)

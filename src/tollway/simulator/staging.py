@@ -76,8 +76,8 @@ def plan(
         framing = "length"
     if request.http10 and framing == "chunked":
         framing = "eof"
-    pieces = _sse(answer, knobs) if answer.streamed else answer.pieces
-    pieces = break_body(pieces, answer.streamed, knobs.malformed, knobs.size)
+    pieces = _sse(answer, knobs) if answer.streamed and answer.shape == "sse" else answer.pieces
+    pieces = break_body(pieces, answer.shape if answer.streamed else None, knobs.malformed, knobs.size)
     encoding = knobs.encoding or ("gzip" if knobs.malformed == "encoding_cut" else None)
     last = b""
     if encoding is not None:
@@ -129,20 +129,11 @@ def _top(
     top = before + request_id + after
     if encoding is not None:
         top += b"content-encoding: %b\r\n" % encoding.encode()
-    if knobs.ratelimit is not None:
-        top += RATELIMIT % {b"left": knobs.ratelimit}
     if closing:
         top += b"connection: close\r\n"
     elif request.http10:
         top += b"connection: keep-alive\r\n"
     return top
-
-
-RATELIMIT = (
-    b"x-ratelimit-limit-requests: 10000\r\nx-ratelimit-remaining-requests: %(left)d\r\n"
-    b"x-ratelimit-reset-requests: 6ms\r\nx-ratelimit-limit-tokens: 2000000\r\n"
-    b"x-ratelimit-remaining-tokens: 1999000\r\nx-ratelimit-reset-tokens: 30ms\r\n"
-)
 
 
 def _sse(answer: Answer, knobs: Knobs) -> list[bytes]:

@@ -1,9 +1,11 @@
-"""The tongues the simulator speaks, one folder each. A further provider's dialect is a folder and a name in
-this list."""
+"""The tongues the simulator speaks, one folder or file each. A further provider's dialect is one more and a name
+in this list."""
 
 from __future__ import annotations
 
 from tollway.simulator.answer import Dialect
+from tollway.simulator.dialects.anthropic import ANTHROPIC
 from tollway.simulator.dialects.openai import OPENAI
 
-DIALECTS: tuple[Dialect, ...] = (OPENAI,)
+DIALECTS: tuple[Dialect, ...] = (OPENAI, ANTHROPIC)
+"""OpenAI's first: it answers what nobody owns."""

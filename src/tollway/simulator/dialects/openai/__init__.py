@@ -17,12 +17,20 @@ def credential(request: Request) -> str | None:
     return key.strip() if scheme.lower() == "bearer" and key else None
 
 
-def owns(path: bytes) -> bool:
-    return path.startswith(b"/v1/")
+def owns(request: Request) -> bool:
+    return request.path.startswith(b"/v1/")
+
+
+RATELIMIT = (
+    b"x-ratelimit-limit-requests: 10000\r\nx-ratelimit-remaining-requests: %(left)d\r\n"
+    b"x-ratelimit-reset-requests: 6ms\r\nx-ratelimit-limit-tokens: 2000000\r\n"
+    b"x-ratelimit-remaining-tokens: 1999000\r\nx-ratelimit-reset-tokens: 30ms\r\n"
+)
 
 
 OPENAI = Dialect(
     name="openai",
+    base="/v1",
     endpoints={
         b"/v1/chat/completions": CHAT,
         b"/v1/completions": COMPLETIONS,
@@ -35,4 +43,5 @@ OPENAI = Dialect(
     credential=credential,
     models=MODELS,
     unknown=unknown,
+    ratelimit=RATELIMIT,
 )

@@ -49,6 +49,8 @@ def answer(request: ChatRequest, model: str, knobs: Knobs, stamp: Stamp) -> Answ
     made.cached_tokens = tally.cached
     made.completion_tokens = tally.completion
     made.reasoning_tokens = tally.reasoning
+    if tally.audio_in or tally.audio_out:
+        made.units = {"audio_input": tally.audio_in, "audio_output": tally.audio_out}
     return made
 
 
@@ -215,4 +217,4 @@ def _logprob(token: str, top: int) -> dict[str, object]:
     return {**said, "top_logprobs": [said, *rivals] if top else []}
 
 
-CHAT = Endpoint("chat.completions", read, answer)
+CHAT = Endpoint("chat.completions", read, answer, repeatable=True)

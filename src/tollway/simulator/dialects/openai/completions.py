@@ -175,4 +175,4 @@ def _running(tally: Counts, completion: int) -> Counts:
     return Counts(tally.prompt, completion, tally.cached, tally.reasoning, tally.audio_in, tally.audio_out)
 
 
-COMPLETIONS = Endpoint("completions", read, answer)
+COMPLETIONS = Endpoint("completions", read, answer, repeatable=True)

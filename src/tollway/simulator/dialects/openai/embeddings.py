@@ -103,4 +103,4 @@ def vector(text: str, dimensions: int) -> list[float]:
     return [value / length for value in values]
 
 
-EMBEDDINGS = Endpoint("embeddings", read, answer)
+EMBEDDINGS = Endpoint("embeddings", read, answer, repeatable=True)
