@@ -20,6 +20,8 @@ TYPICAL: Size = (1024, 1024)
 _LARGEST = 16_384
 _JPEG_SEGMENTS = 256
 _JPEG_FRAMES = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)))
+_PLAIN = str.maketrans("-_", "+/")
+"""The URL-safe alphabet, which some clients use, and leave the padding out."""
 _JPEG_BARE = frozenset((0x01, *range(0xD0, 0xDA)))
 
 
@@ -118,7 +120,8 @@ def _read(encoded: str, start: int, length: int) -> bytes:
     """Bytes ``start`` to ``start + length`` of the file; fewer at its end."""
     first = start // 3
     last = -(-(start + length) // 3)
-    decoded = base64.b64decode(encoded[first * 4 : last * 4])
+    chunk = encoded[first * 4 : last * 4].translate(_PLAIN)
+    decoded = base64.b64decode(chunk + "=" * (-len(chunk) % 4))
     return decoded[start - first * 3 : start - first * 3 + length]
 
 

@@ -68,7 +68,7 @@ VOCABULARIES = {
 
 
 def load(name: str, folder: Path = FOLDER) -> Encoding:
-    """The tokenizer of a bundled vocabulary: half a second and some 75 MB, half of that time with the interpreter
+    """The tokenizer of a bundled vocabulary: a quarter to half a second and some 60 MB, a good part of the time with the interpreter
     held. Raises VocabularyError."""
     vocabulary = VOCABULARIES.get(name)
     if vocabulary is None:

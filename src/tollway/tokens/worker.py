@@ -68,8 +68,8 @@ class Worker:
         with self._starting:
             # A fork leaves the thread behind; the child gets one of its own.
             if self._thread is None or not self._thread.is_alive():
-                # A daemon, so that a server that dies without closing does not hang; close() is still wanted before
-                # the interpreter goes, since a thread that comes back from Rust after that ends the process.
+                # A daemon, so that a server that dies without closing does not hang on it; Counter closes it before
+                # the interpreter goes, so that it is not inside the tokenizer then.
                 self._thread = threading.Thread(target=self._run, name="tollway-tokens", daemon=True)
                 self._thread.start()
         self._jobs.put(job)
