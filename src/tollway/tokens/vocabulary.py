@@ -68,8 +68,8 @@ VOCABULARIES = {
 
 
 def load(name: str, folder: Path = FOLDER) -> Encoding:
-    """The tokenizer of a bundled vocabulary: a quarter to half a second and some 60 MB, a good part of the time with the interpreter
-    held. Raises VocabularyError."""
+    """The tokenizer of a bundled vocabulary: a quarter to half a second and some 60 MB. For some 150 ms of it no other
+    thread runs. Raises VocabularyError."""
     vocabulary = VOCABULARIES.get(name)
     if vocabulary is None:
         raise VocabularyError(f"no vocabulary {name!r} is bundled, only {', '.join(VOCABULARIES)}")
