@@ -14,11 +14,11 @@ from tollway.admin.usage import UsageQuery
 from tollway.errors import Conflict
 from tollway.model.event import UsageEvent
 from tollway.model.usage import Usage
-from tollway.storage.repositories.ledger import Ledger, entry
+from tollway.storage.repositories.ledger import Ledger, read_entry
 from tollway.storage.segments import BEGINNING, Position
 
 EVENT = UsageEvent(
-    id="ue_1",
+    id="ue_r1_1",
     request_id="r1",
     time="2026-11-22T10:00:00.123Z",
     key="ci",
@@ -37,7 +37,7 @@ EVENT = UsageEvent(
 
 def stored(world, record: bytes):
     async def flush() -> None:
-        await Ledger(world.database).append([entry(record)], "spool", BEGINNING, Position(1, 1))
+        await Ledger(world.database).append([read_entry(record)], "spool", BEGINNING, Position(1, 1))
 
     return replace(world.context, flush=flush)
 
@@ -45,7 +45,7 @@ def stored(world, record: bytes):
 async def test_the_ledger_catches_up_before_it_is_read(world):
     context = stored(world, msgspec.json.encode(EVENT))
     page = await events.list_(context, EventQuery(request_id="r1"))
-    assert [event.id for event in page.data] == ["ue_1"]
+    assert [event.id for event in page.data] == ["ue_r1_1"]
     assert msgspec.structs.asdict(page.data[0].usage) == msgspec.structs.asdict(EVENT.usage)
 
 
@@ -79,7 +79,7 @@ async def test_a_ledger_that_cannot_catch_up_is_read_as_it_is(world, caplog):
         await asyncio.Event().wait()
 
     page = await events.list_(replace(world.context, flush=never), EventQuery())
-    assert [event.id for event in page.data] == ["ue_1"]
+    assert [event.id for event in page.data] == ["ue_r1_1"]
     assert "did not catch up" in caplog.text
 
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from tollway.cli import cli
 from tollway.model.event import UsageEvent
 from tollway.storage.engine import Database
-from tollway.storage.repositories.ledger import Ledger, entry
+from tollway.storage.repositories.ledger import Ledger, read_entry
 from tollway.storage.segments import BEGINNING, Position
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -82,7 +82,7 @@ def record(home: Path) -> Callable[[Sequence[UsageEvent]], None]:
             database = Database.open("sqlite:///tollway.db", home / "data")
             try:
                 await database.migrate()
-                entries = [entry(msgspec.json.encode(event)) for event in events]
+                entries = [read_entry(msgspec.json.encode(event)) for event in events]
                 await Ledger(database).append(entries, "test", BEGINNING, Position(1, 1))
             finally:
                 await database.close()

@@ -35,7 +35,7 @@ from tollway.shared.memory import MemoryCounters
 from tollway.storage.engine import Database
 from tollway.storage.repositories.events import Events
 from tollway.storage.repositories.keys import Keys
-from tollway.storage.repositories.ledger import Ledger, entry
+from tollway.storage.repositories.ledger import Ledger, read_entry
 from tollway.storage.segments import BEGINNING, Position
 
 ADMIN_KEY = "tw-admin-0123456789abcdef"
@@ -133,7 +133,7 @@ class Gateway:
         return []
 
     async def flush(self) -> None:
-        entries = [entry(msgspec.json.encode(event)) for event in self.waiting]
+        entries = [read_entry(msgspec.json.encode(event)) for event in self.waiting]
         self.waiting.clear()
         if entries:
             after = Position(1, self.place.offset + len(entries))
@@ -382,7 +382,7 @@ async def test_an_event_that_was_answered_is_read_at_once(gateway):
 async def test_events_are_paged_and_filtered(gateway):
     for number in range(25):
         gateway.spend(
-            id=f"ue_{number}", request_id=f"r{number}", time=iso(1_800_000_000 + number), team="web"
+            id=f"ue_r{number}_1", request_id=f"r{number}", time=iso(1_800_000_000 + number), team="web"
         )
     gateway.spend(id="ue_other", model="smart", key="bob", key_id="key_bob")
     seen: list[str] = []
@@ -392,7 +392,7 @@ async def test_events_are_paged_and_filtered(gateway):
         seen += [event["id"] for event in page["data"]]
         cursor = {"cursor": page["next_cursor"]}
     assert page["next_cursor"] is None
-    assert seen == [f"ue_{number}" for number in reversed(range(25))]
+    assert seen == [f"ue_r{number}_1" for number in reversed(range(25))]
 
     async def ids(**query: str) -> list[str]:
         return [
@@ -401,9 +401,9 @@ async def test_events_are_paged_and_filtered(gateway):
 
     assert await ids(key="key_bob") == ["ue_other"]
     assert await ids(model="smart") == ["ue_other"]
-    assert await ids(request_id="r3") == ["ue_3"]
-    assert await ids(since=iso(1_800_000_010), until="2027-01-15T08:00:12+00:00") == ["ue_11", "ue_10"]
-    assert await ids(team="web", until=iso(1_800_000_001)) == ["ue_0"]
+    assert await ids(request_id="r3") == ["ue_r3_1"]
+    assert await ids(since=iso(1_800_000_010), until="2027-01-15T08:00:12+00:00") == ["ue_r11_1", "ue_r10_1"]
+    assert await ids(team="web", until=iso(1_800_000_001)) == ["ue_r0_1"]
     assert await ids(until="1d") == []
 
 

@@ -11,7 +11,7 @@ from tollway.config.settings import SpoolSettings
 from tollway.model.event import UsageEvent
 from tollway.model.usage import Usage
 from tollway.storage.engine import Database
-from tollway.storage.repositories.ledger import Ledger, entry
+from tollway.storage.repositories.ledger import Ledger, read_entry
 from tollway.storage.segments import Position
 from tollway.storage.spool import Spool
 
@@ -58,7 +58,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 def usage_event(number: int, **changes: object) -> UsageEvent:
     event = UsageEvent(
-        id=f"ue_{number:06d}",
+        id=f"ue_req_{number:06d}_1",
         request_id=f"req_{number:06d}",
         time="2026-11-20T10:00:00.000Z",
         key="ci",
@@ -91,7 +91,7 @@ def store(database: Database) -> Callable[..., object]:
     async def put(*stored: UsageEvent) -> None:
         ledger = Ledger(database)
         for at in range(0, len(stored), 256):
-            entries = [entry(msgspec.json.encode(event)) for event in stored[at : at + 256]]
+            entries = [read_entry(msgspec.json.encode(event)) for event in stored[at : at + 256]]
             after = Position(1, place[0].offset + 100)
             await ledger.append(entries, "spool", place[0], after)
             place[0] = after

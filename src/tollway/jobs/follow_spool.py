@@ -13,6 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Generic, TypeVar
 
 from tollway.errors import StoreUnavailable
 from tollway.storage.spool import BEGINNING, Position, Spool
@@ -28,11 +29,14 @@ FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0
 """Seconds to wait after a failure, doubled up to the longest."""
 
 
+Record = TypeVar("Record")
+
+
 class Again(Exception):
     """The remembered position is out of date: ask for it again. Not a failure."""
 
 
-class Follower(ABC):
+class Follower(ABC, Generic[Record]):
     """``clock`` counts seconds (monotonic). ``degraded`` says what is wrong, None when nothing is.
 
     ``run`` and ``drain`` may be awaited at the same time; one batch is carried at a time.
@@ -59,9 +63,13 @@ class Follower(ABC):
         spool was put back. What was carried before is told by the events' ids."""
 
     @abstractmethod
-    async def _carry(self, records: Sequence[bytes], before: Position, after: Position) -> None:
+    async def _carry(self, records: Sequence[Record], before: Position, after: Position) -> None:
         """Hand a batch on and store ``after``. Raises StoreUnavailable or OSError when it did not work,
         Again when the stored position turns out not to be ``before``."""
+
+    @abstractmethod
+    def _read(self, before: Position) -> tuple[Sequence[Record], Position]:
+        """The next batch, at most a few hundred KB, and the position after it."""
 
     @property
     def degraded(self) -> str | None:
@@ -122,14 +130,14 @@ class Follower(ABC):
         """Carry one batch; True when it was full."""
         async with self._carrying:
             before = await self._known_position()
-            records, after = self._spool.read(before, BATCH_BYTES, BATCH_RECORDS)
+            records, after = self._read(before)
             if after != before:
                 # Unknown until it is done: a failure, or a cancelled wait, may still end in a commit.
                 self._position = None
                 await self._carry(records, before, after)
             self._position = after
             self._worked()
-            return len(records) == BATCH_RECORDS or self._spool.backlog(after) >= BATCH_BYTES
+            return len(records) >= BATCH_RECORDS or self._spool.backlog(after) >= BATCH_BYTES
 
     @asynccontextmanager
     async def at_rest(self) -> AsyncIterator[Position]:

@@ -34,7 +34,7 @@ _decode = msgspec.json.Decoder(_Spend).decode
 
 
 async def spent(
-    wanted: Mapping[str, Since], ledger: Follower, spool: Spool, events: Events
+    wanted: Mapping[str, Since], ledger: Follower[tuple[bytes, object]], spool: Spool, events: Events
 ) -> dict[str, Money]:
     """Nano-dollars by the same names as ``wanted``. Raises StoreUnavailable.
 

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from tollway.jobs.follow_spool import Again, Follower
+from tollway.jobs.follow_spool import BATCH_BYTES, BATCH_RECORDS, Again, Follower
 from tollway.storage.engine import Database
-from tollway.storage.repositories.ledger import Entry, Ledger, PositionMoved, entry
+from tollway.storage.entries import Entry
+from tollway.storage.repositories.ledger import TRANSACTION, Ledger, PositionMoved, read_entry
 from tollway.storage.spool import BEGINNING, Position, Spool
 
 _log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ _SLICE = 64
 """Events read before other tasks of the loop get their turn: about 0.15 ms."""
 
 
-class LedgerWriter(Follower):
+class LedgerWriter(Follower[tuple[bytes, object]]):
     """``written`` counts the events stored, ``duplicates`` those whose id was stored before, ``poisoned``
     records that are no usage event and were put aside in the spool's ``quarantine.ndjson``."""
 
@@ -33,6 +34,7 @@ class LedgerWriter(Follower):
         self._put_aside: set[bytes] = set()
         self.written = self.duplicates = self.poisoned = 0
         spool.release(BEGINNING)
+        spool.remember()
 
     async def _stored_position(self) -> Position:
         return await self._ledger.position(self._spool.id)
@@ -40,13 +42,27 @@ class LedgerWriter(Follower):
     async def _rewind(self) -> None:
         await self._ledger.forget(self._spool.id)
 
-    async def _carry(self, records: Sequence[bytes], before: Position, after: Position) -> None:
+    def _read(self, before: Position) -> tuple[Sequence[tuple[bytes, object]], Position]:
+        taken = self._spool.take(before, TRANSACTION)
+        if taken is not None:
+            return taken
+        records, after = self._spool.read(before, BATCH_BYTES, BATCH_RECORDS)
+        return [(record, None) for record in records], after
+
+    async def _carry(
+        self, records: Sequence[tuple[bytes, object]], before: Position, after: Position
+    ) -> None:
         entries: list[Entry] = []
-        for at, record in enumerate(records):
-            if at % _SLICE == _SLICE - 1:
+        read = 0
+        for record, known in records:
+            if isinstance(known, Entry):
+                entries.append(known)
+                continue
+            read += 1
+            if read % _SLICE == 0:
                 await asyncio.sleep(0)
             try:
-                entries.append(entry(record))
+                entries.append(read_entry(record))
             except (msgspec.MsgspecError, ValueError) as error:
                 self._quarantine(record, error)
         # A segment is used again only when its events would survive a power cut.

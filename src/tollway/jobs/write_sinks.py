@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from tollway.jobs.follow_spool import Follower
+from tollway.jobs.follow_spool import BATCH_BYTES, BATCH_RECORDS, Follower
 from tollway.sinks.interface import LogSink
 from tollway.storage.spool import BEGINNING, Position, Spool
 
 
-class SinkWriter(Follower):
+class SinkWriter(Follower[bytes]):
     """``holds``: the spool keeps what the sinks have not taken (service without a database). Beside a
     database a sink that does not keep up must not stop traffic: it misses segments, counted in
     ``Spool.overrun``.
@@ -47,6 +47,9 @@ class SinkWriter(Follower):
 
     async def _rewind(self) -> None:
         await asyncio.to_thread(self._store, BEGINNING)
+
+    def _read(self, before: Position) -> tuple[Sequence[bytes], Position]:
+        return self._spool.read(before, BATCH_BYTES, BATCH_RECORDS)
 
     async def _carry(self, records: Sequence[bytes], before: Position, after: Position) -> None:
         if self._trying != before:

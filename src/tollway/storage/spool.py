@@ -39,6 +39,9 @@ __all__ = ["BEGINNING", "RECORD_LIMIT", "Position", "Spool"]
 
 _log = logging.getLogger(__name__)
 
+RECENT_LIMIT = 4096
+"""Records remembered for ``take``: past that the older ones are read back from their files."""
+
 KEPT_LIMIT = 256
 """Records held in memory after failed writes before new requests are refused."""
 
@@ -89,6 +92,9 @@ class Spool:
         self._retries = 0
 
         # Segments: closed ones (number: bytes) await the reader, freed ones reuse; spares are ready to write.
+        self._recent: deque[tuple[int, int, bytes, object]] = deque()
+        self._remembers = False
+        self._forgotten = BEGINNING
         self._changing = threading.Lock()
         self._making = threading.Lock()
         self._closed: dict[int, int] = {}
@@ -127,10 +133,11 @@ class Spool:
         """Give the reservation back, whether or not a record was appended."""
         self._held -= 1
 
-    def append(self, payload: bytes) -> None:
+    def append(self, payload: bytes, meaning: object = None) -> None:
         """Write one record, between ``enter`` and ``leave``. Raises ValueError unless ``fits(payload)``.
 
-        A failing disk does not raise: the record is kept in memory and written by ``retry``.
+        ``meaning`` is what whoever reads the record would make of it again; ``take`` gives it back. A failing disk
+        does not raise: the record is kept in memory and written by ``retry``.
         """
         length = len(payload)
         if not 0 < length <= RECORD_LIMIT:
@@ -138,7 +145,7 @@ class Spool:
         offset = self._offset
         end = offset + 8 + length
         if end > self._size:
-            self._append_to_next(payload)
+            self._append_to_next(payload, meaning)
             return
         try:
             written = _pwrite(self._fd, _pack(length, crc32(payload)) + payload, offset)
@@ -149,10 +156,16 @@ class Spool:
             self._keep(payload, OSError(errno.EIO, f"only {written} of {8 + length} bytes were written"))
             return
         self._offset = end
+        if self._remembers:
+            recent = self._recent
+            recent.append((self._number, offset, payload, meaning))
+            if len(recent) > RECENT_LIMIT:
+                number, offset, payload, _ = recent.popleft()
+                self._forgotten = Position(number, offset + 8 + len(payload))
 
-    def _append_to_next(self, payload: bytes) -> None:
+    def _append_to_next(self, payload: bytes, meaning: object) -> None:
         if self._rotate():
-            self.append(payload)
+            self.append(payload, meaning)
         else:
             # Unreachable for an admitted record: its room was in a spare segment.
             self._keep(payload, OSError(errno.ENOSPC, self._no_room))
@@ -278,6 +291,27 @@ class Spool:
         ``quarantine.ndjson``. Raises OSError when a segment cannot be read at all.
         """
         return self._reader.read(position, max_bytes, max_records)
+
+    def remember(self) -> None:
+        """Keep what is appended from now on for ``take``, up to ``RECENT_LIMIT`` records."""
+        self._remembers = True
+        self._forgotten = self.end
+
+    def take(self, position: Position, max_records: int) -> tuple[list[tuple[bytes, object]], Position] | None:
+        """Records from ``position`` on with their meanings, and the position after them, where all of them are still
+        in memory; None where they have to be ``read``. Each is given out once, so there is one reader that takes."""
+        if position < self._forgotten:
+            return None
+        recent = self._recent
+        taken: list[tuple[bytes, object]] = []
+        end = position
+        while recent and len(taken) < max_records:
+            number, offset, payload, meaning = recent.popleft()
+            if (number, offset) >= position:
+                taken.append((payload, meaning))
+                end = Position(number, offset + 8 + len(payload))
+        self._forgotten = end
+        return taken, end
 
     @property
     def damaged(self) -> int:

@@ -15,36 +15,12 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
+
+from tollway.storage.entries import DIMENSIONS, MEASURES, PLAIN_UNITS
 
 metadata = MetaData()
-
-DIMENSIONS = ("key_id", "key", "team", "user", "customer", "endpoint", "model", "provider", "upstream_model")
-"""What spend is split by, besides the day. ``None`` is kept as the empty string in the roll-ups' primary
-key."""
-
-UNITS = (
-    "input",
-    "cache_read",
-    "cache_write_5m",
-    "cache_write_1h",
-    "output",
-    "reasoning",
-    "audio_input",
-    "audio_output",
-    "images",
-    "video_seconds",
-    "characters",
-    "seconds",
-    "pages",
-    "searches",
-    "service_calls",
-)
-"""The classes of ``Usage`` in its order. Its ``requests`` is ``service_calls`` here: ``requests`` counts
-events."""
-
-MEASURES = ("requests", "errors", *UNITS, "cost_nano_usd", "unpriced_requests")
-
 
 def _count(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, server_default="0")
@@ -79,23 +55,20 @@ events = Table(
     metadata,
     # The order of arrival; breaks ties between events of the same millisecond.
     Column("seq", Integer, primary_key=True),
+    # ``ue_{request_id}_{attempt}``: a request's events lie beside one another.
     Column("id", Text, nullable=False),
-    Column("request_id", Text, nullable=False),
     Column("time", Text, nullable=False),
     *(Column(name, Text) for name in DIMENSIONS),
-    Column("deployment", Text, nullable=False),
-    Column("attempt", Integer, nullable=False),
-    Column("status", Integer, nullable=False),
-    Column("outcome", Text, nullable=False),
+    Column("error", Boolean(create_constraint=False), nullable=False),
     Column("priced", Boolean(create_constraint=False), nullable=False),
     Column("cost_nano_usd", BigInteger, nullable=False),
-    *(_count(name) for name in UNITS),
+    *(_count(name) for name in PLAIN_UNITS),
+    Column("other_units", Text),
     Column("event", LargeBinary, nullable=False),
     Index("events_id", "id", unique=True),
-    Index("events_request_id", "request_id"),
     Index("events_time", "time"),
     Index("events_key_id_time", "key_id", "time"),
-    Index("events_team_time", "team", "time"),
+    Index("events_team_time", "team", "time", sqlite_where=text("team IS NOT NULL")),
     Index("events_model_time", "model", "time"),
 )
 

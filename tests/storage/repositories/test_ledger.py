@@ -6,26 +6,24 @@ from sqlalchemy import select
 
 from tollway.model.usage import Usage
 from tollway.storage.engine import Database
+from tollway.storage.entries import COLUMNS, DIMENSIONS, PLAIN_UNITS, UNITS, Entry
 from tollway.storage.repositories import rollups
 from tollway.storage.repositories.events import Events
-from tollway.storage.repositories.ledger import Entry, Head, Ledger, PositionMoved, entry
+from tollway.storage.repositories.ledger import Head, Ledger, PositionMoved, read_entry
 from tollway.storage.segments import BEGINNING, Position
-from tollway.storage.tables import DIMENSIONS, UNITS, events
+from tollway.storage.tables import events
 
 
 def entries(*stored) -> list[Entry]:
-    return [entry(msgspec.json.encode(event)) for event in stored]
+    return [read_entry(msgspec.json.encode(event)) for event in stored]
 
 
 def test_columns_follow_the_model() -> None:
     """The statement is positional: a field added to the model must find its column."""
     names = Usage.__struct_fields__
     assert tuple("service_calls" if name == "requests" else name for name in names) == UNITS
-    head = Head.__struct_fields__
-    start = head.index(DIMENSIONS[0])
-    assert head[start : start + len(DIMENSIONS)] == DIMENSIONS
-    stored = [column.name for column in events.columns if column.name not in ("seq", "event")]
-    assert sorted(stored) == sorted((*head[:-1], *UNITS))
+    assert [column.name for column in events.columns] == ["seq", *COLUMNS]
+    assert set(DIMENSIONS) <= set(Head.__struct_fields__)
 
 
 async def test_every_column_is_what_the_event_says(database: Database, make_event) -> None:
@@ -36,11 +34,20 @@ async def test_every_column_is_what_the_event_says(database: Database, make_even
     await Ledger(database).append(entries(event), "s", BEGINNING, Position(1, 9))
     row = await database.read(lambda connection: connection.execute(select(events)).mappings().one())
     told = msgspec.structs.asdict(event)
-    for name in Head.__struct_fields__[:-1]:
+    for name in ("id", "time", "cost_nano_usd", "priced", *DIMENSIONS):
         assert row[name] == told[name], name
-    for number, name in enumerate(UNITS, 1):
-        assert row[name] == number, name
+    assert row["error"] is True
+    units = {name: row[name] for name in PLAIN_UNITS} | msgspec.json.decode(row["other_units"])
+    assert units == {name: number for number, name in enumerate(UNITS, 1)}
     assert row["event"] == msgspec.json.encode(event)
+    assert await rollups.verify(database) == []
+
+
+async def test_units_beside_the_plain_ones_are_kept_only_where_there_are_any(database: Database, make_event) -> None:
+    plain = make_event(1, usage=Usage(input=3, cache_read=2, output=1))
+    await Ledger(database).append(entries(plain), "s", BEGINNING, Position(1, 9))
+    row = await database.read(lambda connection: connection.execute(select(events)).mappings().one())
+    assert (row["input"], row["cache_read"], row["output"], row["other_units"]) == (3, 2, 1, None)
     assert await rollups.verify(database) == []
 
 
@@ -98,4 +105,4 @@ async def test_a_position_moves_once(database: Database, make_event) -> None:
 def test_what_is_no_event_is_refused(make_event, changes: dict[str, object]) -> None:
     told = msgspec.json.decode(msgspec.json.encode(make_event(1)))
     with pytest.raises((msgspec.MsgspecError, ValueError)):
-        entry(msgspec.json.encode({**told, **changes}))
+        read_entry(msgspec.json.encode({**told, **changes}))

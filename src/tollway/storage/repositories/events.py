@@ -145,7 +145,9 @@ def _conditions(filter: UsageFilter) -> list[ColumnElement[bool]]:
     if filter.model is not None:
         conditions.append(events.c.model == filter.model)
     if filter.request_id is not None:
-        conditions.append(events.c.request_id == filter.request_id)
+        # "`" follows "_": the ids ``ue_{request_id}_…`` and no others.
+        conditions.append(events.c.id > f"ue_{filter.request_id}_")
+        conditions.append(events.c.id < f"ue_{filter.request_id}`")
     if filter.since is not None:
         conditions.append(events.c.time >= moments.moment(filter.since, "since", _UTC))
     if filter.until is not None:

@@ -16,25 +16,26 @@ from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import astuple
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import IntegrityError
 
 from tollway.model.usage import NOTHING, Usage
 from tollway.storage.engine import Database
+from tollway.storage.entries import COLUMNS, MEASURES, Entry, Flat, totals
 from tollway.storage.segments import BEGINNING, Position
-from tollway.storage.tables import DIMENSIONS, MEASURES, UNITS, events, rollups, spool_positions
+from tollway.storage.tables import events, rollups, spool_positions
 
 BATCH = 256
 """The most events one statement takes."""
 
-Flat = tuple[str | int | bytes | None, ...]
+TRANSACTION = 1024
+"""The most events one transaction should take: larger ones write fewer pages of the indexes twice."""
+
 Item = TypeVar("Item")
 
 
 class Head(Struct, frozen=True, kw_only=True, gc=False):
-    """The part of a usage event that has columns, in their order; ``usage`` and the event itself follow
-    them."""
+    """The part of a usage event that the ledger searches, sums or insists on; the event is stored beside it."""
 
     id: str
     request_id: str
@@ -57,40 +58,25 @@ class Head(Struct, frozen=True, kw_only=True, gc=False):
     usage: Usage = NOTHING
 
 
-_HEAD_COLUMNS = Head.__struct_fields__[:-1]
-_EVENT_COLUMNS = (*_HEAD_COLUMNS, *UNITS, "event")
-_FIRST_DIMENSION = _HEAD_COLUMNS.index(DIMENSIONS[0])
-_AFTER_DIMENSIONS = _FIRST_DIMENSION + len(DIMENSIONS)
 _DAY = len("2026-01-01")
 _TIME = len("2026-01-01T00:00:00.000Z")
-_SANE = 1 << 53
-"""One event beyond it is a mistake, and sums of such would leave the database's 64 bits."""
 
 _decode = msgspec.json.Decoder(Head).decode
 
 
-class Entry(Struct, frozen=True, gc=False):
-    """An event ready to be stored: its columns, the roll-up it belongs to and what it adds to it."""
-
-    columns: Flat
-    rollup: tuple[str | None, ...]
-    adds: tuple[int, ...]
-
-
-def entry(record: bytes) -> Entry:
+def read_entry(record: bytes) -> Entry:
     """Read one spooled event. Raises msgspec.MsgspecError when it is not one, ValueError when it cannot be
     counted."""
     head = _decode(record)
     time = head.time
     if len(time) != _TIME or time[_DAY] != "T" or time[-1] != "Z":
         raise ValueError(f"time is {time!r}")
-    *columns, counted = astuple(head)
-    usage = astuple(counted)
-    adds = (1, head.outcome == "error", *usage, head.cost_nano_usd, not head.priced)
-    if not -_SANE < sum(adds) < _SANE:
-        raise ValueError("a number is too large")
+    of = (
+        head.key_id, head.key, head.team, head.user, head.customer,
+        head.endpoint, head.model, head.provider, head.upstream_model,
+    )  # fmt: skip
     return Entry(
-        (*columns, *usage, record), (time[:_DAY], *columns[_FIRST_DIMENSION:_AFTER_DIMENSIONS]), adds
+        head.id, time, of, head.outcome == "error", head.priced, head.cost_nano_usd, head.usage, record
     )
 
 
@@ -127,7 +113,7 @@ class Ledger:
         *,
         durable: bool = False,
     ) -> int:
-        """Store at most ``BATCH`` entries and move the spool's position from ``before`` to ``after``.
+        """Store entries in one transaction and move the spool's position from ``before`` to ``after``.
 
         Returns how many were new; an id stored earlier is neither inserted nor counted again. Raises
         PositionMoved, with nothing stored, when the position is not ``before``.
@@ -189,21 +175,6 @@ def _store(connection: Connection, entries: Sequence[Entry]) -> None:
         connection.exec_driver_sql(_add_rollups(len(group)), tuple(chain.from_iterable(group)))
 
 
-def totals(entries: Sequence[Entry]) -> list[Flat]:
-    """Entries summed into rows of the roll-ups: their primary key, then their measures."""
-    groups: dict[tuple[str | None, ...], list[tuple[int, ...]]] = {}
-    for each in entries:
-        group = groups.get(each.rollup)
-        if group is None:
-            groups[each.rollup] = [each.adds]
-        else:
-            group.append(each.adds)
-    return [
-        (*(part or "" for part in name), *(sum(column) for column in zip(*adds, strict=True)))
-        for name, adds in groups.items()
-    ]
-
-
 def _pieces(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
     at = 0
     while at < len(items):
@@ -214,9 +185,9 @@ def _pieces(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
 
 @cache
 def _insert_events(count: int) -> str:
-    columns = ", ".join(f'"{name}"' for name in _EVENT_COLUMNS)
+    columns = ", ".join(f'"{name}"' for name in COLUMNS)
     # Names of our own tables and places for values: nothing of a caller's.
-    return f"INSERT INTO {events.name} ({columns}) VALUES {_places(len(_EVENT_COLUMNS), count)}"  # noqa: S608
+    return f"INSERT INTO {events.name} ({columns}) VALUES {_places(len(COLUMNS), count)}"  # noqa: S608
 
 
 @cache

@@ -6,9 +6,10 @@ from msgspec import Struct
 from sqlalchemy import Connection, Select, delete, func, select
 
 from tollway.storage.engine import Database
+from tollway.storage.entries import DIMENSIONS, MEASURES
 from tollway.storage.repositories.moments import midnight, next_day
 from tollway.storage.repositories.reports import event_day, event_measures, purged_before
-from tollway.storage.tables import DIMENSIONS, MEASURES, events, rollups
+from tollway.storage.tables import events, rollups
 
 _STEP_SECONDS = 300.0
 _WIDTH = len(DIMENSIONS)

@@ -60,23 +60,21 @@ def upgrade() -> None:
         "events",
         sa.Column("seq", sa.Integer, primary_key=True),
         sa.Column("id", sa.Text, nullable=False),
-        sa.Column("request_id", sa.Text, nullable=False),
         sa.Column("time", sa.Text, nullable=False),
         *(sa.Column(name, sa.Text) for name in _DIMENSIONS),
-        sa.Column("deployment", sa.Text, nullable=False),
-        sa.Column("attempt", sa.Integer, nullable=False),
-        sa.Column("status", sa.Integer, nullable=False),
-        sa.Column("outcome", sa.Text, nullable=False),
+        sa.Column("error", sa.Boolean(create_constraint=False), nullable=False),
         sa.Column("priced", sa.Boolean(create_constraint=False), nullable=False),
         sa.Column("cost_nano_usd", sa.BigInteger, nullable=False),
-        *(_count(name) for name in _UNITS),
+        *(_count(name) for name in ("input", "cache_read", "output")),
+        sa.Column("other_units", sa.Text),
         sa.Column("event", sa.LargeBinary, nullable=False),
     )
     op.create_index("events_id", "events", ["id"], unique=True)
-    op.create_index("events_request_id", "events", ["request_id"])
     op.create_index("events_time", "events", ["time"])
     op.create_index("events_key_id_time", "events", ["key_id", "time"])
-    op.create_index("events_team_time", "events", ["team", "time"])
+    op.create_index(
+        "events_team_time", "events", ["team", "time"], sqlite_where=sa.text("team IS NOT NULL")
+    )
     op.create_index("events_model_time", "events", ["model", "time"])
     op.create_table(
         "rollups",
