@@ -118,7 +118,7 @@ class ChatStreamReader:
         chunk = decode_answer(_decoder, data, "An event of the provider's stream")
         if given(chunk.error) or chunk.object == "error":
             error = chunk.error if given(chunk.error) else Raw(data)
-            events.append(_failed(error))
+            events.append(read_failure(error))
             self._ended = True
             return
         if not self._started:
@@ -426,7 +426,8 @@ class _ChoiceReader:
         )
 
 
-def _failed(error: Raw) -> Failed:
+def read_failure(error: Raw) -> Failed:
+    """An error event's object; its code or status is the HTTP status it would have been."""
     status = error_status(b'{"error":' + bytes(error) + b"}")
     try:
         said = _decode_error(error)

@@ -129,7 +129,8 @@ class ChatStreamWriter:
             elif isinstance(event, End):
                 self._end(out)
             elif isinstance(event, Failed):
-                self._failed(event, out)
+                self._done = True
+                out += (write_failure(event), DONE)
         return b"".join(out)
 
     # -------------------------------------------------------------- frames
@@ -343,13 +344,14 @@ class ChatStreamWriter:
             out += (b"data: ", encode(wire), b"\n\n")
         out.append(DONE)
 
-    def _failed(self, event: Failed, out: list[bytes]) -> None:
-        self._done = True
-        error: Wire = {
-            "message": event.message,
-            "type": event.kind,
-            "param": None,
-            "code": event.code,
-            "status": event.status,
-        }
-        out += (b"data: ", encode({"error": error}), b"\n\n", DONE)
+
+def write_failure(event: Failed) -> bytes:
+    """The error event that ends a stream; ``status`` stands beside the dialect's four fields."""
+    error: Wire = {
+        "message": event.message,
+        "type": event.kind,
+        "param": None,
+        "code": event.code,
+        "status": event.status,
+    }
+    return b"data: " + encode({"error": error}) + b"\n\n"
