@@ -6,8 +6,6 @@ newer than we are) is carried unread as ``Opaque``. Problems are ``BadRequest`` 
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Callable
 from typing import TypeVar
@@ -277,14 +275,6 @@ def _thinking_block(raw: Raw, path: str) -> Thinking:
 def _redacted_block(raw: Raw, path: str) -> Thinking:
     data = decode(_redacted, raw, path).data
     return unseal(data) or Thinking(redacted=data, format=FAMILY)
-
-
-def decoded_text(data: str) -> str | None:
-    """UTF-8 text that came as base64; None when it is something else."""
-    try:
-        return base64.b64decode(data, validate=True).decode()
-    except (binascii.Error, ValueError):
-        return None
 
 
 _READERS: dict[str, Callable[[Raw, str], Block]] = {

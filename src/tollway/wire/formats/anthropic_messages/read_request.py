@@ -107,7 +107,7 @@ def _read(body: bytes, *, counting: bool) -> Conversation:
     stream = wire.values.get("stream", False)
     return Conversation(
         messages=(*wire.system, *wire.messages),
-        tools=tuple(wire.tools),
+        tools=(*wire.tools, *wire.servers),
         reasoning=reasoning,
         include_usage=stream,
         extra=tuple(wire.extra),
@@ -118,13 +118,14 @@ def _read(body: bytes, *, counting: bool) -> Conversation:
 class _Request:
     """What has been read so far; ``values`` are fields of the conversation that need no more thought."""
 
-    __slots__ = ("effort", "extra", "messages", "reasoning", "system", "tools", "values")
+    __slots__ = ("effort", "extra", "messages", "reasoning", "servers", "system", "tools", "values")
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self.system: list[Message] = []
         self.messages: list[Message] = []
         self.tools: list[Tool | ServerTool] = []
+        self.servers: list[ServerTool] = []
         self.extra: list[Extra] = []
         self.reasoning: Reasoning | None = None
         self.effort: str | None = None
@@ -228,7 +229,7 @@ def _read_mcp_servers(wire: _Request, raw: Raw) -> None:
     servers = decode(_blocks, raw, "mcp_servers")
     for number, server in enumerate(servers):
         name = decode(_named, server, f"mcp_servers.{number}").name
-        wire.tools.append(ServerTool(kind="mcp", name=name, format=FAMILY, raw=server))
+        wire.servers.append(ServerTool(kind="mcp", name=name, format=FAMILY, raw=server))
 
 
 def _read_tool_choice(wire: _Request, raw: Raw) -> None:

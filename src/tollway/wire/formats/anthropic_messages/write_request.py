@@ -12,17 +12,19 @@ import msgspec
 from tollway.errors import BadRequest
 from tollway.wire.codec import Profile
 from tollway.wire.conversation import Conversation, Loss, Written
+from tollway.wire.formats.anthropic_messages.lost import Lost
 from tollway.wire.formats.anthropic_messages.write_settings import (
-    DEFAULT_MAX_TOKENS,
-    Lost,
     name_lost,
     write_extra,
     write_format,
     write_identity,
+)
+from tollway.wire.formats.anthropic_messages.write_thinking import (
+    DEFAULT_MAX_TOKENS,
     write_sampling,
     write_thinking,
-    write_tools,
 )
+from tollway.wire.formats.anthropic_messages.write_tools import write_tools
 from tollway.wire.formats.anthropic_messages.write_turns import Turns
 
 _encode = msgspec.json.Encoder().encode

@@ -34,14 +34,10 @@ from tollway.wire.conversation import (
     ToolResult,
     Video,
 )
+from tollway.wire.formats.anthropic_messages.attachments import write_document, write_image
+from tollway.wire.formats.anthropic_messages.lost import Lost, lose
 from tollway.wire.formats.anthropic_messages.proof import FAMILY
-from tollway.wire.formats.anthropic_messages.read_blocks import decoded_text
-from tollway.wire.formats.anthropic_messages.write_settings import (
-    TOOL_NAME,
-    Lost,
-    cache_control,
-    lose,
-)
+from tollway.wire.formats.anthropic_messages.write_tools import TOOL_NAME, cache_control
 
 Wire = dict[str, Any]
 
@@ -49,13 +45,6 @@ UNANSWERED = "No result was given for this call."
 
 _CALL_ID = re.compile(r"[a-zA-Z0-9_-]+")
 _NOT_IN_NAME = re.compile(r"[^a-zA-Z0-9_-]")
-_IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
-_IMAGE_MAGIC = (
-    ("iVBOR", "image/png"),
-    ("/9j/", "image/jpeg"),
-    ("R0lGOD", "image/gif"),
-    ("UklGR", "image/webp"),
-)
 _decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
@@ -232,9 +221,9 @@ class Turns:
                 made.append(block.raw)
                 return
         elif isinstance(block, Image):
-            wire = _image(block) if self._profile.images else None
+            wire = write_image(block) if self._profile.images else None
         elif isinstance(block, Document):
-            wire = _document(block) if self._profile.documents else None
+            wire = write_document(block) if self._profile.documents else None
         if wire is None:
             lose(self._lost, f"messages.{_kind(block)}", "meaning")
             return
@@ -327,64 +316,6 @@ def _move_cache(made: list[object], cache: Cache) -> bool:
 def _is_own(citation: Citation) -> bool:
     """Whether the API will know the citation again: it wrote it. Those we made for clients have an empty index."""
     return citation.format == FAMILY and b'"encrypted_index":""' not in bytes(citation.raw)
-
-
-def _image(block: Image) -> Wire | None:
-    source = block.source
-    if source.kind == "url":
-        return {"type": "image", "source": {"type": "url", "url": source.value}}
-    if source.kind == "file":
-        return {"type": "image", "source": _file(source.value)} if _is_file_id(source.value) else None
-    media_type = source.media_type
-    if media_type == "image/jpg":
-        media_type = "image/jpeg"
-    if media_type not in _IMAGE_TYPES:
-        media_type = next((found for magic, found in _IMAGE_MAGIC if source.value.startswith(magic)), None)
-        if media_type is None:
-            return None
-    return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": source.value}}
-
-
-def _document(block: Document) -> Wire | None:
-    source = _document_source(block)
-    if source is None:
-        return None
-    wire: Wire = {"type": "document", "source": source}
-    if block.title:
-        wire["title"] = block.title
-    if block.context:
-        wire["context"] = block.context
-    if block.citations:
-        wire["citations"] = {"enabled": True}
-    return wire
-
-
-def _document_source(block: Document) -> Wire | None:
-    text = block.text
-    source = block.source
-    if text is None and source is not None and source.kind == "data":
-        media_type = (source.media_type or "").partition(";")[0]
-        if media_type == "application/pdf" or (not media_type and source.value.startswith("JVBERi")):
-            return {"type": "base64", "media_type": "application/pdf", "data": source.value}
-        if media_type.startswith("text/") or media_type in ("application/json", "application/xml"):
-            text = decoded_text(source.value)
-    if text is not None:
-        # The API refuses an empty document.
-        return {"type": "text", "media_type": "text/plain", "data": text} if text.strip() else None
-    if source is None or source.kind == "data":
-        return None
-    if source.kind == "url":
-        return {"type": "url", "url": source.value}
-    return _file(source.value) if _is_file_id(source.value) else None
-
-
-def _file(file_id: str) -> Wire:
-    return {"type": "file", "file_id": file_id}
-
-
-def _is_file_id(file_id: str) -> bool:
-    """Whether it can be a file of this API: ``file-…`` is one of OpenAI's, an address one of Google's."""
-    return not file_id.startswith("file-") and "/" not in file_id
 
 
 def _kind(block: Block) -> str:
