@@ -145,7 +145,7 @@ def _sse(answer: Answer, knobs: Knobs) -> list[bytes]:
             for place, event in enumerate(pieces)
         ]
     if knobs.crlf:
-        pieces = [event.replace(b"\n", b"\r\n") for event in pieces]
+        pieces = [event.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") for event in pieces]
     return pieces
 
 

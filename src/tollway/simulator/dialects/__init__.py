@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from tollway.simulator.answer import Dialect
 from tollway.simulator.dialects.anthropic import ANTHROPIC
+from tollway.simulator.dialects.gemini import GEMINI
 from tollway.simulator.dialects.openai import OPENAI
 
-DIALECTS: tuple[Dialect, ...] = (OPENAI, ANTHROPIC)
+DIALECTS: tuple[Dialect, ...] = (OPENAI, ANTHROPIC, GEMINI)
 """OpenAI's first: it answers what nobody owns."""

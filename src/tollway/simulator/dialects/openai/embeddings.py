@@ -3,13 +3,10 @@ words."""
 
 from __future__ import annotations
 
-import re
 from array import array
 from base64 import b64encode
 from functools import lru_cache
-from math import sqrt
 from sys import byteorder
-from zlib import crc32
 
 import msgspec
 
@@ -18,6 +15,7 @@ from tollway.simulator.dialects.openai.errors import invalid
 from tollway.simulator.dialects.openai.requests import EmbeddingRequest, decoded
 from tollway.simulator.knobs import Knobs
 from tollway.simulator.tokens import count
+from tollway.simulator.vectors import vector
 
 DIMENSIONS = {"text-embedding-3-large": 3072}
 
@@ -25,7 +23,6 @@ DEFAULT_DIMENSIONS = 1536
 
 _decoder = msgspec.json.Decoder(EmbeddingRequest)
 _json = msgspec.json.encode
-_WORD = re.compile(r"\w+")
 
 
 def read(request: Request) -> EmbeddingRequest:
@@ -88,19 +85,6 @@ def embedding(text: str, dimensions: int, form: str) -> bytes:
     if byteorder == "big":
         floats.byteswap()
     return b'"' + b64encode(floats.tobytes()) + b'"'
-
-
-def vector(text: str, dimensions: int) -> list[float]:
-    """A sum over words, each of which lights a few dimensions, scaled to length one."""
-    values = [0.0] * dimensions
-    for word in _WORD.findall(text.lower()) or [text]:
-        for salt in range(4):
-            mark = crc32(f"{salt}{word}".encode())
-            values[mark % dimensions] += 1.0 if mark & 0x80000000 else -1.0
-    length = sqrt(sum(value * value for value in values))
-    if length == 0.0:
-        values[0] = length = 1.0
-    return [value / length for value in values]
 
 
 EMBEDDINGS = Endpoint("embeddings", read, answer, repeatable=True)
