@@ -1,0 +1,151 @@
+"""A conversation as a request of the Responses API; what it cannot say is named.
+
+There is no ``n``, no stop sequence, no seed, no penalty and no audio here. An answer is kept by the provider only where
+the client asked for that, or speaks this API, whose default it is. The smallest output limit is 16 tokens.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from tollway.errors import BadRequest
+from tollway.wire import decoding
+from tollway.wire.codec import Profile
+from tollway.wire.conversation import Conversation, ServerTool, Written
+from tollway.wire.formats.openai_responses.names import NAMESPACES
+from tollway.wire.formats.openai_responses.read_request import LOGPROBS
+from tollway.wire.formats.openai_responses.settings import extras, write_reasoning, write_text
+from tollway.wire.formats.openai_responses.shapes import FAMILY, encode
+from tollway.wire.formats.openai_responses.tools import TOOL_FIELDS, write_choice, write_tools
+from tollway.wire.formats.openai_responses.write_items import ItemWriter
+from tollway.wire.turns import Losses
+
+MIN_OUTPUT = 16
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_SCHEMA_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_names = msgspec.json.Decoder(list[str])
+
+
+def write_request(conversation: Conversation, profile: Profile) -> Written:
+    """Raises BadRequest for a tool whose name the API does not take."""
+    lost = Losses()
+    own = conversation.format == FAMILY
+    items = ItemWriter(conversation, profile, lost)
+    extra = extras(conversation)
+    fields: dict[str, object] = {"model": profile.model}
+    if items.instructions is not None:
+        fields["instructions"] = items.instructions
+    fields.update(items.standing)
+    if items.items or not items.standing:
+        fields["input"] = items.items
+    _tools(conversation, profile, fields, lost)
+    text = _text(conversation, profile, lost)
+    if text:
+        fields["text"] = text
+    reasoning = write_reasoning(conversation, profile, lost) or {}
+    for name in ("context", "mode"):
+        if f"reasoning.{name}" in extra:
+            reasoning[name] = extra[f"reasoning.{name}"]
+    if reasoning:
+        fields["reasoning"] = reasoning
+    if conversation.max_tokens is not None:
+        fields["max_output_tokens"] = max(conversation.max_tokens, MIN_OUTPUT)
+        if conversation.max_tokens < MIN_OUTPUT:
+            lost.hint("max_tokens")
+    for name in _SAME:
+        value = getattr(conversation, name)
+        if value is not None:
+            fields[name] = value
+    if conversation.metadata:
+        fields["metadata"] = conversation.metadata
+    if conversation.store is None and not own:
+        fields["store"] = False
+    if conversation.stream:
+        fields["stream"] = True
+    include = decoding.decode(_names, extra.pop("include"), "include") if "include" in extra else []
+    if conversation.logprobs:
+        include.append(LOGPROBS)
+    if include:
+        fields["include"] = include
+    for name, raw in extra.items():
+        if name.startswith("input."):
+            lost.hint(name)
+        elif name != NAMESPACES and not name.startswith((TOOL_FIELDS, "reasoning.")):
+            fields[name] = raw
+    for found in conversation.extra:
+        if found.format != FAMILY:
+            lost.hint(found.name)
+    _unsaid(conversation, lost)
+    return Written(body=encode(fields), lost=lost.all())
+
+
+_SAME = (
+    "temperature",
+    "top_p",
+    "top_logprobs",
+    "parallel_tool_calls",
+    "service_tier",
+    "user",
+    "safety_identifier",
+    "prompt_cache_key",
+    "store",
+    "previous_response_id",
+)
+"""Fields that have the same name and meaning in the hub."""
+
+
+def _tools(conversation: Conversation, profile: Profile, fields: dict[str, object], lost: Losses) -> None:
+    if not conversation.tools:
+        return
+    if not profile.tools:
+        lost.meaning("tools")
+        return
+    for index, tool in enumerate(conversation.tools):
+        if not isinstance(tool, ServerTool) and not _TOOL_NAME.fullmatch(tool.name):
+            raise BadRequest(
+                f"The tool name {tool.name[:80]!r} is not accepted by the provider of this model. Use 1 to 128 "
+                "letters, digits, '_' or '-'.",
+                param=f"tools.{index}.name",
+            )
+    tools = write_tools(conversation, lost)
+    if not tools:
+        return
+    fields["tools"] = tools
+    if conversation.tool_choice is not None:
+        fields["tool_choice"] = write_choice(conversation)
+
+
+def _text(conversation: Conversation, profile: Profile, lost: Losses) -> dict[str, object]:
+    wanted = conversation.response_format
+    text = write_text(wanted, conversation.verbosity)
+    if wanted is None:
+        del text["format"]
+    elif wanted.kind == "json_schema" and not profile.schema:
+        lost.meaning("response_format")
+        del text["format"]
+    elif not _SCHEMA_NAME.fullmatch(wanted.name):
+        raise BadRequest(
+            "The name of the response format's schema must be 1 to 64 letters, digits, '_' or '-'.",
+            param="response_format.json_schema.name",
+        )
+    return text
+
+
+def _unsaid(conversation: Conversation, lost: Losses) -> None:
+    if conversation.n > 1:
+        lost.meaning("n")
+    if any(modality != "text" for modality in conversation.modalities):
+        lost.meaning("modalities")
+    for name in ("top_k", "min_p", "frequency_penalty", "presence_penalty", "seed"):
+        if getattr(conversation, name) is not None:
+            lost.hint(name)
+    if conversation.stop:
+        lost.hint("stop")
+    for name in ("audio", "prediction"):
+        if bytes(getattr(conversation, name)):
+            lost.hint(name)
+    choice = conversation.tool_choice
+    if choice is not None and choice.mode in ("required", "named") and not conversation.tools:
+        lost.meaning("tool_choice")
