@@ -5,6 +5,8 @@ Pure functions on hub values. Which of them a format needs is the format's busin
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
@@ -16,6 +18,7 @@ from tollway.errors import BadRequest
 from tollway.wire.conversation import (
     Block,
     Conversation,
+    Document,
     Loss,
     Message,
     Text,
@@ -229,3 +232,20 @@ def unsaid(conversation: Conversation, lost: Losses, *fields: str) -> None:
         value = getattr(conversation, field)
         if value != getattr(_UNSAID, field) and not (isinstance(value, Raw) and not given(value)):
             lost.hint(field)
+
+
+def document_words(document: Document) -> str | None:
+    """The text of a document under its title; None where it is not text."""
+    text = document.text
+    source = document.source
+    if text is None and source is not None and source.kind == "data":
+        media = (source.media_type or "").partition(";")[0]
+        if not media.startswith("text/") and media not in ("application/json", "application/xml"):
+            return None
+        try:
+            text = base64.b64decode(source.value, validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+    if text is None:
+        return None
+    return "\n".join(part for part in (document.title, document.context, text) if part)

@@ -6,9 +6,6 @@ their own, named by tool and id, in the order they were given. Nothing is fetche
 
 from __future__ import annotations
 
-import base64
-import binascii
-
 import msgspec
 from msgspec import Raw
 
@@ -150,7 +147,7 @@ class _Turns:
             else:
                 self._lost.meaning("messages.image")
         elif isinstance(block, Document):
-            words = _words(block)
+            words = turns.document_words(block)
             if words is None:
                 self._lost.meaning("messages.document")
             else:
@@ -180,23 +177,6 @@ class _Turns:
         if images:
             wire["images"] = images
         self.messages.append(wire)
-
-
-def _words(document: Document) -> str | None:
-    """The text of a document under its title; None where it is not text."""
-    text = document.text
-    source = document.source
-    if text is None and source is not None and source.kind == "data":
-        media = (source.media_type or "").partition(";")[0]
-        if not media.startswith("text/") and media not in ("application/json", "application/xml"):
-            return None
-        try:
-            text = base64.b64decode(source.value, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
-            return None
-    if text is None:
-        return None
-    return "\n".join(part for part in (document.title, document.context, text) if part)
 
 
 def _tools(conversation: Conversation, profile: Profile, lost: turns.Losses) -> list[Wire]:
