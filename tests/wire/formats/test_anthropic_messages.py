@@ -931,6 +931,30 @@ def test_thinking_of_others_is_not_replayed() -> None:
     assert lost(conversation) == {("messages.thinking", "hint")}
 
 
+def test_replayed_thinking_keeps_its_order_and_its_letters() -> None:
+    """The API checks what it signed: blocks between calls may be neither moved, joined nor trimmed."""
+    content = [
+        {"type": "thinking", "thinking": " first \n", "signature": "s1"},
+        {"type": "text", "text": "Looking. "},
+        {"type": "tool_use", "id": "a", "name": "f", "input": {}},
+        {"type": "thinking", "thinking": "", "signature": "s2"},
+        {"type": "redacted_thinking", "data": "r"},
+        {"type": "tool_use", "id": "b", "name": "f", "input": {}},
+    ]
+    results = [{"type": "tool_result", "tool_use_id": call, "content": "x"} for call in ("a", "b")]
+    asked = request(
+        messages=[
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": content},
+            {"role": "user", "content": results},
+        ]
+    )
+    assert written(CODEC.read_request(asked))["messages"][1:] == [
+        {"role": "assistant", "content": content},
+        {"role": "user", "content": results},
+    ]
+
+
 def test_sealed_reasoning_of_others_comes_back_as_theirs() -> None:
     theirs = Thinking(text="t", redacted="enc", id="rs_1", summary=True, format="openai")
     silent = Thinking(signature="sig", format="google")

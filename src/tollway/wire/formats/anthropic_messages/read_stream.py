@@ -2,7 +2,8 @@
 
 A block that only the API knows is held until it is whole. Usage is told by the start and again, in total, by every
 ``message_delta``: what the later one says counts, the rest stays. An answer whose end was told is complete even when
-``message_stop`` never came. Unknown events and deltas are passed over.
+``message_stop`` never came. A start that is missing is made up, a second one passed over, and so are blocks behind
+the end. Unknown events and deltas are passed over.
 """
 
 from __future__ import annotations
@@ -46,7 +47,18 @@ _encode = msgspec.json.Encoder().encode
 class StreamReader:
     """The state of one stream."""
 
-    __slots__ = ("_block", "_finished", "_index", "_input", "_next", "_over", "_splitter", "_usage", "_wire")
+    __slots__ = (
+        "_block",
+        "_finished",
+        "_index",
+        "_input",
+        "_next",
+        "_over",
+        "_splitter",
+        "_started",
+        "_usage",
+        "_wire",
+    )
 
     def __init__(self) -> None:
         self._splitter = sse.Splitter()
@@ -56,6 +68,7 @@ class StreamReader:
         self._index = -1  # ours, -1 while none is open or it is held
         self._block: dict[str, Raw] | None = None  # a block of the API's own, held until it is whole
         self._input: str | None = None  # a call's input that came with its start
+        self._started = False
         self._finished = False
         self._over = False
 
@@ -90,8 +103,12 @@ class StreamReader:
         try:
             event = _decode(data)
             reader = _READERS.get(event.type)
-            if reader is not None:
-                reader(self, event, data, events)
+            if reader is None:
+                return
+            if not self._started and event.type not in _ANY_TIME:
+                self._started = True
+                events.append(Start())
+            reader(self, event, data, events)
         except (msgspec.DecodeError, RecursionError) as error:
             raise Unreadable(f"an event of the stream is not what the Messages API sends: {error}") from None
         except BadRequest as error:
@@ -105,8 +122,11 @@ class StreamReader:
         message = event.message
         if message is None:
             raise Unreadable("message_start holds no message")
-        usage, tier = read_usage(message.usage)
         self._merge(message.usage)
+        if self._started:
+            return
+        self._started = True
+        usage, tier = read_usage(message.usage)
         events.append(Start(id=message.id, model=message.model, usage=usage, service_tier=tier))
 
     def _delta_of_message(self, event: EventShape, data: bytes, events: list[StreamEvent]) -> None:
@@ -156,6 +176,8 @@ class StreamReader:
     # -------------------------------------------------------------- blocks
 
     def _start_block(self, event: EventShape, data: bytes, events: list[StreamEvent]) -> None:
+        if self._finished:
+            return
         self._close(events)
         self._wire = event.index
         raw = event.content_block
@@ -251,6 +273,7 @@ class StreamReader:
         self._wire = self._index = -1
 
 
+_ANY_TIME = frozenset({"message_start", "ping", "error"})
 _KNOWN = frozenset({"text", "tool_use", "thinking", "redacted_thinking"})
 _READERS = {
     "message_start": StreamReader._start,

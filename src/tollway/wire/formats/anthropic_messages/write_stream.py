@@ -228,7 +228,7 @@ class StreamWriter:
             return
         if isinstance(block, ToolCall):
             if not self._filled:
-                self._json(b"{}")
+                self._json(b'{"input":""}' if block.custom else b"{}")
             elif block.custom:
                 self._json(b'"}')
         self._out.append(_STOP + b"%d}\n\n" % self._index)
