@@ -15,11 +15,12 @@ from tollway.errors import BadRequest
 from tollway.wire.codec import Profile
 from tollway.wire.conversation import Conversation, ServerTool, Tool
 from tollway.wire.formats.gemini_generate.losses import Losses
-from tollway.wire.formats.gemini_generate.shapes import FAMILY
+from tollway.wire.formats.gemini_generate.shapes import FAMILY, given
 
 Object = dict[str, object]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}")
+_NO_PARAMETERS = bytes(Tool(name="").schema)
 _EQUIVALENTS = {
     "web_search": "googleSearch",
     "code_execution": "codeExecution",
@@ -70,7 +71,8 @@ def _declaration(tool: Tool, place: int, lost: Losses) -> Object:
     told: Object = {"name": tool.name}
     if tool.description:
         told["description"] = tool.description
-    told["parametersJsonSchema"] = tool.schema
+    if given(tool.schema) and bytes(tool.schema) != _NO_PARAMETERS:
+        told["parametersJsonSchema"] = tool.schema
     return told
 
 
