@@ -273,7 +273,7 @@ async def test_there_is_no_thread_before_the_first_count_nor_after_the_counter_i
 ) -> None:
     before = len(threads())
     counter = Counter(folder=tmp_path)
-    assert counter.estimate_now(3_600, "gpt-4o") == 1_000
+    assert counter.estimate_now(3_500, "gpt-4o") == 1_000
     assert await counter.count_text("", "gpt-4o") == Count(0, exact=True)
     assert len(threads()) == before
     await asyncio.gather(*(counter.count_text("hello", "gpt-4o", deadline=PATIENT) for _ in range(20)))

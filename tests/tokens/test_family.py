@@ -16,11 +16,11 @@ from tollway.tokens.vocabulary import VOCABULARIES
         ("azure/gpt-4o-2024-08-06", "gpt-4o"),
         ("GPT-4o-Mini", "gpt-4o-mini"),
         ("ft:gpt-4o-mini-2024-07-18:acme::9", "gpt-4o-mini"),
-        ("gpt-4.1", "gpt-4o"),
+        ("gpt-4.1", "gpt-4.1"),
         ("gpt-4.1-nano-2025-04-14", "gpt-4.1-nano"),
         ("gpt-4-turbo", "gpt-4"),
         ("gpt-35-turbo", "gpt-4"),
-        ("gpt-5-nano", "gpt-5-mini"),
+        ("gpt-5-nano", "gpt-5-nano"),
         ("gpt-5.4-mini", "gpt-5.2"),
         ("openrouter/openai/o3-mini", "o-series"),
         ("o1", "o-series"),
@@ -83,8 +83,8 @@ def test_the_estimate_grows_with_size_and_is_never_nothing() -> None:
     of = family("gpt-4o")
     assert estimate(0, of) == 0
     assert estimate(1, of) == 1
-    assert estimate(3_600, of) == 1_000
-    assert estimate(3_600, family("claude-sonnet-4-5")) == 1_200
+    assert estimate(3_500, of) == 1_000
+    assert estimate(3_500, family("claude-sonnet-4-5")) == 1_200
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,9 @@ def test_a_photo_of_many_megabytes_costs_as_little_as_a_small_one() -> None:
         ("gpt-4o-mini", (1024, 1024), None, 2833 + 4 * 5667),
         ("gpt-4.1-mini", (1024, 1024), None, 1659),
         ("gpt-4.1-mini", (1800, 2400), None, 2353),
+        # What callers were billed.
         ("gpt-5.2", (1920, 1080), None, 2448),
+        ("gpt-5-mini", (768, 1024), None, 922),
         # Google's guide: both sides up to 384 pixels are one tile.
         ("gemini", (384, 384), None, 258),
         ("gemini", (600, 400), None, 258),
@@ -126,7 +128,7 @@ def test_a_photo_of_many_megabytes_costs_as_little_as_a_small_one() -> None:
         ("grok", (4480, 448), None, 7 * 256),
     ],
 )
-def test_images_cost_what_the_providers_document(
+def test_images_cost_what_is_documented_or_reported(
     family: str, size: tuple[int, int], detail: str | None, tokens: int
 ) -> None:
     assert image_tokens(FAMILIES[family].image, size, detail) == tokens
