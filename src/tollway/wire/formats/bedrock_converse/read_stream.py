@@ -23,7 +23,9 @@ from tollway.wire.conversation import (
     End,
     Failed,
     Finished,
+    Image,
     Metered,
+    Source,
     Start,
     StreamEvent,
     Text,
@@ -34,9 +36,10 @@ from tollway.wire.decoding import answer, given
 from tollway.wire.event_stream import Frame, FrameReader
 from tollway.wire.formats.bedrock_converse.errors import STREAM_STATUSES
 from tollway.wire.formats.bedrock_converse.read_answer import read_stop
-from tollway.wire.formats.bedrock_converse.read_blocks import citation, opaque, read_blocks
+from tollway.wire.formats.bedrock_converse.read_blocks import citation, opaque
 from tollway.wire.formats.bedrock_converse.shapes import (
     FAMILY,
+    IMAGE_MEDIA,
     ServiceTier,
     TokenUsage,
     Wire,
@@ -197,7 +200,8 @@ class Reader:
         self._close(number, events)
         call = start.toolUse
         if call is not None and call.type is None:
-            self._begin(number, ToolCall(id=call.toolUseId, name=call.name, arguments=""), events)
+            made = call.toolUseId or f"tooluse_{self._next}"  # the hub knows no call without an id
+            self._begin(number, ToolCall(id=made, name=call.name, arguments=""), events)
         elif call is not None:
             opening: Wire = {"toolUseId": call.toolUseId, "name": call.name, "type": call.type}
             self._gathered[number] = _Gathered("toolUse", opening, [], [])
@@ -287,16 +291,15 @@ class Reader:
 
 def _whole(gathered: _Gathered) -> Block:
     wire: Wire = dict(gathered.opening)
+    if gathered.kind == "image":
+        short: str = wire["format"]
+        media = IMAGE_MEDIA.get(short, short)
+        return Image(source=Source(kind="data", value=_joined(gathered.text), media_type=media))
     if gathered.kind == "toolResult":
         wire["content"] = gathered.parts
-    elif gathered.kind == "toolUse":
-        wire["input"] = _json("".join(gathered.text))
     else:
-        wire["source"] = {"bytes": _joined(gathered.text)}
-    raw = Raw(encode(wire))
-    if gathered.kind == "toolResult" and "type" not in wire:
-        return opaque("toolResult", raw)
-    return read_blocks([{gathered.kind: raw}], "content")[0]
+        wire["input"] = _json("".join(gathered.text))
+    return opaque(gathered.kind, Raw(encode(wire)))
 
 
 def _json(text: str) -> Raw:

@@ -147,9 +147,13 @@ def read_time(created_at: str) -> int:
     """Unix seconds; 0 where the time cannot be read."""
     try:
         return max(int(datetime.fromisoformat(created_at).timestamp()), 0)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0
 
 
+LAST_SECOND = 253402300799
+"""The end of the year 9999: no later time can be written."""
+
+
 def write_time(created: int) -> str:
-    return datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(min(max(created, 0), LAST_SECOND), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
