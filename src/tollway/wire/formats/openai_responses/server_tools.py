@@ -39,10 +39,11 @@ class ToolConfiguration(Struct):
 
 
 class McpServer(Struct):
-    """A server of Anthropic's ``mcp_servers``."""
+    """A server of Anthropic's ``mcp_servers``, or a toolset, which only names one of them and may configure it."""
 
-    name: str
-    url: str
+    name: str | None = None
+    url: str | None = None
+    mcp_server_name: str | None = None
     authorization_token: str | None = None
     tool_configuration: ToolConfiguration | None = None
 
@@ -61,7 +62,12 @@ def write_server_tool(tool: ServerTool, lost: Losses) -> dict[str, object] | Raw
         if tool.kind == "code_execution":
             return {"type": "code_interpreter", "container": {"type": "auto"}}
         if tool.kind == "mcp":
-            return _write_mcp(_mcp_server.decode(tool.raw))
+            server = _mcp_server.decode(tool.raw)
+            if server.name and server.url:
+                return _write_mcp(server)
+            if server.mcp_server_name:
+                lost.hint("tools.mcp_toolset")
+                return None
     except (msgspec.DecodeError, RecursionError):
         pass
     lost.meaning(f"tools.{tool.kind}")

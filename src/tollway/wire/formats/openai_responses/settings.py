@@ -13,6 +13,12 @@ EFFORT_OF_BUDGET = ((1024, "low"), (2048, "medium"))
 """The effort that stands for a budget of thinking tokens up to so many; more is ``high``."""
 
 
+REASONING = ("context", "mode")
+"""Fields of ``reasoning`` that the hub has no name for."""
+
+SERVICE_TIERS = frozenset(("auto", "default", "flex", "scale", "priority", "fast", "ultrafast"))
+
+
 def extras(conversation: Conversation) -> dict[str, Raw]:
     """The fields of this API that the hub has no name for."""
     return {found.name: found.raw for found in conversation.extra if found.format == FAMILY}

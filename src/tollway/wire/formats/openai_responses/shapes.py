@@ -127,10 +127,25 @@ class FunctionTool(Struct):
     strict: bool | None = None
 
 
+class Grammar(Struct):
+    syntax: str | None = None
+    definition: str | None = None
+
+
+class CustomFormat(Struct):
+    """What a custom tool's input looks like. The grammar's fields stand beside ``type`` here; the hub keeps it as the
+    chat format has it, one level deeper."""
+
+    type: str
+    syntax: str | None = None
+    definition: str | None = None
+    grammar: Grammar | None = None
+
+
 class CustomTool(Struct):
     name: str
     description: str | None = None
-    format: Raw = Raw()
+    format: CustomFormat | None = None
 
 
 class NamespaceTool(Struct):

@@ -19,6 +19,7 @@ from tollway.wire.turns import Losses
 _head = msgspec.json.Decoder(shapes.ToolHead)
 _function = msgspec.json.Decoder(shapes.FunctionTool)
 _custom = msgspec.json.Decoder(shapes.CustomTool)
+_format = msgspec.json.Decoder(shapes.CustomFormat)
 _namespace = msgspec.json.Decoder(shapes.NamespaceTool)
 _choice = msgspec.json.Decoder(shapes.Choice)
 _MODES: dict[str, Literal["auto", "none", "required"]] = {
@@ -74,7 +75,7 @@ class ToolReader:
                 description=custom.description,
                 schema=Raw(),
                 custom=True,
-                grammar=custom.format if decoding.given(custom.format) else Raw(),
+                grammar=_read_grammar(custom.format),
             )
             self._keep(tool, custom.name, space, raw, _KNOWN["custom"], path)
         elif head.type == "namespace" and space is None:
@@ -98,6 +99,25 @@ class ToolReader:
         others = {key: value for key, value in _fields.decode(raw).items() if key not in known}
         if others:
             self.extra.append(Extra(format=FAMILY, name=TOOL_FIELDS + tool.name, raw=Raw(encode(others))))
+
+
+def _read_grammar(found: shapes.CustomFormat | None) -> Raw:
+    if found is None:
+        return Raw()
+    if found.type != "grammar":
+        return Raw(encode({"type": found.type}))
+    grammar = {"syntax": found.syntax, "definition": found.definition}
+    return Raw(encode({"type": "grammar", "grammar": grammar}))
+
+
+def _write_grammar(raw: Raw) -> dict[str, object] | Raw:
+    try:
+        found = _format.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return raw
+    if found.grammar is None:
+        return raw
+    return {"type": "grammar", "syntax": found.grammar.syntax, "definition": found.grammar.definition}
 
 
 def server_kind(kind: str) -> str:
@@ -181,7 +201,7 @@ def _write_tool(tool: Tool, name: str, own: bool) -> dict[str, object]:
         fields["description"] = tool.description
     if tool.custom:
         if bytes(tool.grammar):
-            fields["format"] = tool.grammar
+            fields["format"] = _write_grammar(tool.grammar)
         return fields
     fields["parameters"] = tool.schema if bytes(tool.schema) else _NO_PARAMETERS
     # Left out, this API takes a schema as strict and refuses most of those written for others.

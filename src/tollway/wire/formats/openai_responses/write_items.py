@@ -27,7 +27,7 @@ from tollway.wire.formats.openai_responses.names import by_flat_name
 from tollway.wire.formats.openai_responses.parts import PART, write_annotation, write_input
 from tollway.wire.formats.openai_responses.read_request import STANDING
 from tollway.wire.formats.openai_responses.shapes import FAMILY
-from tollway.wire.turns import NO_RESULT, Losses, safe_id
+from tollway.wire.turns import NO_RESULT, Losses, in_words, safe_id
 
 Item = dict[str, object] | Raw
 _LONGEST_CALL_ID = 64
@@ -57,7 +57,7 @@ class ItemWriter:
                 if isinstance(block, Opaque) and block.format == FAMILY and block.kind in STANDING:
                     self.standing[block.kind] = block.raw
                     self._history_elsewhere = True
-        messages = conversation.messages
+        messages = conversation.messages if profile.tools else tuple(in_words(conversation.messages))
         if len(messages) > 1 and (text := instructions_of(messages[0])):
             self.instructions = text
             messages = messages[1:]

@@ -9,18 +9,24 @@ from __future__ import annotations
 import re
 
 import msgspec
+from msgspec import Raw
 
 from tollway.errors import BadRequest
-from tollway.wire import decoding
 from tollway.wire.codec import Profile
-from tollway.wire.conversation import Conversation, ServerTool, Written
+from tollway.wire.conversation import Conversation, Tool, Written
 from tollway.wire.formats.openai_responses.names import NAMESPACES
 from tollway.wire.formats.openai_responses.read_request import LOGPROBS
-from tollway.wire.formats.openai_responses.settings import extras, write_reasoning, write_text
+from tollway.wire.formats.openai_responses.settings import (
+    REASONING,
+    SERVICE_TIERS,
+    extras,
+    write_reasoning,
+    write_text,
+)
 from tollway.wire.formats.openai_responses.shapes import FAMILY, encode
 from tollway.wire.formats.openai_responses.tools import TOOL_FIELDS, write_choice, write_tools
 from tollway.wire.formats.openai_responses.write_items import ItemWriter
-from tollway.wire.turns import Losses
+from tollway.wire.turns import Losses, unsaid
 
 MIN_OUTPUT = 16
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -29,7 +35,7 @@ _names = msgspec.json.Decoder(list[str])
 
 
 def write_request(conversation: Conversation, profile: Profile) -> Written:
-    """Raises BadRequest for a tool whose name the API does not take."""
+    """Raises BadRequest for a name the API does not take."""
     lost = Losses()
     own = conversation.format == FAMILY
     items = ItemWriter(conversation, profile, lost)
@@ -45,26 +51,14 @@ def write_request(conversation: Conversation, profile: Profile) -> Written:
     if text:
         fields["text"] = text
     reasoning = write_reasoning(conversation, profile, lost) or {}
-    for name in ("context", "mode"):
-        if f"reasoning.{name}" in extra:
-            reasoning[name] = extra[f"reasoning.{name}"]
+    reasoning.update((name, extra[f"reasoning.{name}"]) for name in REASONING if f"reasoning.{name}" in extra)
     if reasoning:
         fields["reasoning"] = reasoning
-    if conversation.max_tokens is not None:
-        fields["max_output_tokens"] = max(conversation.max_tokens, MIN_OUTPUT)
-        if conversation.max_tokens < MIN_OUTPUT:
-            lost.hint("max_tokens")
-    for name in _SAME:
-        value = getattr(conversation, name)
-        if value is not None:
-            fields[name] = value
-    if conversation.metadata:
-        fields["metadata"] = conversation.metadata
-    if conversation.store is None and not own:
-        fields["store"] = False
+    _numbers(conversation, profile, fields, lost, own)
+    _about(conversation, fields, lost, own)
     if conversation.stream:
         fields["stream"] = True
-    include = decoding.decode(_names, extra.pop("include"), "include") if "include" in extra else []
+    include = _names.decode(extra.pop("include")) if "include" in extra else []
     if conversation.logprobs:
         include.append(LOGPROBS)
     if include:
@@ -77,16 +71,48 @@ def write_request(conversation: Conversation, profile: Profile) -> Written:
     for found in conversation.extra:
         if found.format != FAMILY:
             lost.hint(found.name)
-    _unsaid(conversation, lost)
+    if conversation.n > 1:
+        lost.meaning("n")
+    if any(modality != "text" for modality in conversation.modalities):
+        lost.meaning("modalities")
+    unsaid(conversation, lost, *_UNSAID)
     return Written(body=encode(fields), lost=lost.all())
 
 
+_UNSAID = (
+    "top_k",
+    "min_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "seed",
+    "stop",
+    "audio",
+    "prediction",
+)
+
+
+def _numbers(
+    conversation: Conversation, profile: Profile, fields: dict[str, object], lost: Losses, own: bool
+) -> None:
+    limit = conversation.max_tokens
+    if limit is not None:
+        fields["max_output_tokens"] = limit if own else max(limit, MIN_OUTPUT)
+        if limit < MIN_OUTPUT and not own:
+            lost.hint("max_tokens")
+    for name in ("temperature", "top_p"):
+        value = getattr(conversation, name)
+        if value is None:
+            continue
+        if profile.sampling:
+            fields[name] = value
+        else:
+            lost.hint(name)
+    if conversation.top_logprobs is not None:
+        fields["top_logprobs"] = conversation.top_logprobs
+
+
 _SAME = (
-    "temperature",
-    "top_p",
-    "top_logprobs",
     "parallel_tool_calls",
-    "service_tier",
     "user",
     "safety_identifier",
     "prompt_cache_key",
@@ -96,25 +122,42 @@ _SAME = (
 """Fields that have the same name and meaning in the hub."""
 
 
+def _about(conversation: Conversation, fields: dict[str, object], lost: Losses, own: bool) -> None:
+    for name in _SAME:
+        value = getattr(conversation, name)
+        if value is not None:
+            fields[name] = value
+    if conversation.store is None and not own:
+        fields["store"] = False
+    if conversation.metadata:
+        fields["metadata"] = conversation.metadata
+    if conversation.service_tier is not None:
+        if own or conversation.service_tier in SERVICE_TIERS:
+            fields["service_tier"] = conversation.service_tier
+        else:
+            lost.hint("service_tier")
+
+
 def _tools(conversation: Conversation, profile: Profile, fields: dict[str, object], lost: Losses) -> None:
-    if not conversation.tools:
-        return
-    if not profile.tools:
+    choice = conversation.tool_choice
+    tools: list[dict[str, object] | Raw] = []
+    if conversation.tools and not profile.tools:
         lost.meaning("tools")
-        return
-    for index, tool in enumerate(conversation.tools):
-        if not isinstance(tool, ServerTool) and not _TOOL_NAME.fullmatch(tool.name):
-            raise BadRequest(
-                f"The tool name {tool.name[:80]!r} is not accepted by the provider of this model. Use 1 to 128 "
-                "letters, digits, '_' or '-'.",
-                param=f"tools.{index}.name",
-            )
-    tools = write_tools(conversation, lost)
-    if not tools:
-        return
-    fields["tools"] = tools
-    if conversation.tool_choice is not None:
-        fields["tool_choice"] = write_choice(conversation)
+    elif conversation.tools:
+        for index, tool in enumerate(conversation.tools):
+            if isinstance(tool, Tool) and not _TOOL_NAME.fullmatch(tool.name):
+                raise BadRequest(
+                    f"The tool name {tool.name[:80]!r} is not accepted by the provider of this model. Use 1 to 128 "
+                    "letters, digits, '_' or '-'.",
+                    param=f"tools.{index}.name",
+                )
+        tools = write_tools(conversation, lost)
+    if tools:
+        fields["tools"] = tools
+        if choice is not None:
+            fields["tool_choice"] = write_choice(conversation)
+    elif choice is not None and choice.mode in ("required", "named"):
+        lost.meaning("tool_choice")
 
 
 def _text(conversation: Conversation, profile: Profile, lost: Losses) -> dict[str, object]:
@@ -131,21 +174,3 @@ def _text(conversation: Conversation, profile: Profile, lost: Losses) -> dict[st
             param="response_format.json_schema.name",
         )
     return text
-
-
-def _unsaid(conversation: Conversation, lost: Losses) -> None:
-    if conversation.n > 1:
-        lost.meaning("n")
-    if any(modality != "text" for modality in conversation.modalities):
-        lost.meaning("modalities")
-    for name in ("top_k", "min_p", "frequency_penalty", "presence_penalty", "seed"):
-        if getattr(conversation, name) is not None:
-            lost.hint(name)
-    if conversation.stop:
-        lost.hint("stop")
-    for name in ("audio", "prediction"):
-        if bytes(getattr(conversation, name)):
-            lost.hint(name)
-    choice = conversation.tool_choice
-    if choice is not None and choice.mode in ("required", "named") and not conversation.tools:
-        lost.meaning("tool_choice")

@@ -32,10 +32,10 @@ from tollway.wire.formats.openai_responses import logprobs
 from tollway.wire.formats.openai_responses.answer import SERVER_ERROR, echo, response, status_of
 from tollway.wire.formats.openai_responses.names import response_id
 from tollway.wire.formats.openai_responses.output import Output
+from tollway.wire.formats.openai_responses.settings import SERVICE_TIERS
 from tollway.wire.formats.openai_responses.shapes import encode
 from tollway.wire.one_at_a_time import OneAtATime
 
-_TIERS = frozenset(("auto", "default", "flex", "scale", "priority", "fast", "ultrafast"))
 _CODE_OF_STATUS = {400: "invalid_prompt", 429: "rate_limit_exceeded"}
 
 
@@ -89,7 +89,11 @@ class ResponseWriter:
     def _emit(self, kind: str, fields: dict[str, object]) -> None:
         event = {"type": kind, "sequence_number": self._number, **fields}
         self._number += 1
-        self._frames.append(b"event: " + kind.encode() + b"\ndata: " + encode(event) + b"\n\n")
+        data = encode(event)
+        if b"\n" in data or b"\r" in data:
+            # Of values passed on as they came; in JSON a line end is never part of a string.
+            data = data.replace(b"\n", b" ").replace(b"\r", b" ")
+        self._frames.append(b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n")
 
     def _begin(self, start: Start | None = None) -> None:
         if self._start is not None:
@@ -120,7 +124,7 @@ class ResponseWriter:
             echoed=self._echo,
             usage=self._usage if usage else None,
             cost=self._cost,
-            service_tier=self._tier if self._tier in _TIERS else None,
+            service_tier=self._tier if self._tier in SERVICE_TIERS else None,
             error=error,
             reason=reason,
         )
