@@ -762,6 +762,8 @@ def test_system_messages_behind_others_go_to_the_front_or_stay() -> None:
     )
     body = written(hello(messages=messages))
     assert [block["text"] for block in body["system"]] == ["A", "B", "C"]
+    assert lost(hello(messages=messages)) == {("messages.system", "hint")}
+    assert lost(hello(messages=messages[:2])) == set()
     assert body["system"][0]["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
     placed = written(hello(messages=messages), structs.replace(PROFILE, system_turns=True))
     assert [block["text"] for block in placed["system"]] == ["A", "C"]

@@ -543,6 +543,8 @@ def test_later_usage_counts_and_the_rest_stays() -> None:
     )
     assert got.usage == Usage(input=8, output=2)
     assert accumulate(read(stream())).usage == Usage(input=3, output=1)
+    nulls = {"input_tokens": None, "output_tokens": 2}
+    assert accumulate(read(stream(usage=nulls))).usage == Usage(input=3, output=2)
 
 
 COUNTS = st.integers(0, 10**9)

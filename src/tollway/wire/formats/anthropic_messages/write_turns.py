@@ -124,6 +124,8 @@ class Turns:
             turn.blocks = made
             self._turns.append(turn)
         else:
+            if made and self._turns:
+                lose(self._lost, "messages.system")  # it is said, but no longer in its place
             self.system.extend(made)
 
     def _add(self, role: str, blocks: tuple[Block, ...], number: int) -> None:
