@@ -9,6 +9,8 @@ from tollway.simulator.dialects.openai.completions import COMPLETIONS
 from tollway.simulator.dialects.openai.embeddings import EMBEDDINGS
 from tollway.simulator.dialects.openai.errors import error_body
 from tollway.simulator.dialects.openai.models import MODELS, look, unknown
+from tollway.simulator.dialects.openai.response_store import ROUTES as RESPONSE_ROUTES
+from tollway.simulator.dialects.openai.responses import INPUT_TOKENS, RESPONSES
 
 
 def credential(request: Request) -> str | None:
@@ -35,6 +37,8 @@ OPENAI = Dialect(
         b"/v1/chat/completions": CHAT,
         b"/v1/completions": COMPLETIONS,
         b"/v1/embeddings": EMBEDDINGS,
+        b"/v1/responses": RESPONSES,
+        b"/v1/responses/input_tokens": INPUT_TOKENS,
     },
     look=look,
     owns=owns,
@@ -43,5 +47,6 @@ OPENAI = Dialect(
     credential=credential,
     models=MODELS,
     unknown=unknown,
+    routes=RESPONSE_ROUTES,
     ratelimit=RATELIMIT,
 )
