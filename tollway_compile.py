@@ -38,6 +38,7 @@ MODULES = (
     "providers/provider.py",
     "providers/upstream.py",
     "shared/memory.py",
+    "storage/entries.py",
     "storage/spool.py",
     "wire/body.py",
     "wire/formats/openai_stream.py",

@@ -29,7 +29,6 @@ from tollway.http.asgi import App, Gateway, Receive, Scope, Send
 from tollway.http.doorway import RequestIds
 from tollway.http.lane import Lane
 from tollway.http.listening import check_certificate, listen
-from tollway.jobs.follow_spool import Follower
 from tollway.jobs.write_sinks import SinkWriter
 from tollway.model.clocks import DEFAULT_CLOCKS
 from tollway.model.key import Principal, VirtualKey
@@ -101,7 +100,7 @@ class Process:
         self.database: Database | None = None
         self.keys: Keys | None = None
         self.events: Events | None = None
-        self.ledger: Follower
+        self.ledger: SinkWriter | LedgerWriter
         self._reread = reread
         self._tasks: list[asyncio.Task[None]] = []
         self._stored: list[VirtualKey] = []
@@ -143,6 +142,7 @@ class Process:
             Timestamps(lambda second: datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")),
             clock=time.monotonic,
             wall_clock=time.time,
+            ledger=self.database is not None,
         )
         self.services = Services(
             snapshot=self._snapshot(),

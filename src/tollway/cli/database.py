@@ -116,6 +116,9 @@ class LedgerCounters:
                 self.seed(claim, await self._events.spent(self._owners[claim.counter], iso(start)))
         return await self._engine.standing(claims)
 
+    def reserve_now(self, claims: tuple[Claim, ...], amounts: Amounts) -> Hold | None:
+        return self._engine.reserve_now(claims, amounts)
+
     async def reserve(self, claims: tuple[Claim, ...], amounts: Amounts) -> Hold:
         return await self._engine.reserve(claims, amounts)
 

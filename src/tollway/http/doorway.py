@@ -32,11 +32,13 @@ class RequestIds:
     In order of time they fall beside one another in the ledger's indexes, which makes storing them cheap.
     """
 
-    __slots__ = ("_at", "_block")
+    __slots__ = ("_at", "_block", "_moment", "_prefix")
 
     def __init__(self) -> None:
         self._block = ""
         self._at = 0
+        self._moment = -1
+        self._prefix = ""
 
     def next(self) -> str:
         at = self._at
@@ -44,11 +46,22 @@ class RequestIds:
             self._block = os.urandom(13 * 256).hex()
             at = 0
         self._at = at + 13
-        return f"req_{int(time.time() * 1000):011x}{self._block[at : at + 13]}"
+        moment = int(time.time() * 1000)
+        if moment != self._moment:
+            self._moment = moment
+            self._prefix = f"req_{moment:011x}"
+        return self._prefix + self._block[at : at + 13]
 
 
-async def walk(handler: Handler, request: ModelRequest, client: Client, app: Services) -> None:
-    """Run a request through the hallway. Whatever happens the client gets an answer, or its connection is closed."""
+async def walk(
+    handler: Handler,
+    request: ModelRequest,
+    client: Client,
+    app: Services,
+    done: Callable[[], None] | None = None,
+) -> None:
+    """Run a request through the hallway. Whatever happens the client gets an answer, or its connection is closed;
+    ``done`` is called after it."""
     try:
         await handler(request, client, app)
     except GatewayError as error:
@@ -58,6 +71,9 @@ async def walk(handler: Handler, request: ModelRequest, client: Client, app: Ser
         refuse(
             InternalError("The gateway failed on this request. Its log has the reason."), request, client, app
         )
+    finally:
+        if done is not None:
+            done()
 
 
 def refuse(error: GatewayError, request: ModelRequest, client: Client, app: Services) -> None:

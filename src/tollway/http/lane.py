@@ -24,7 +24,7 @@ from tollway.http.errors import refusal
 from tollway.http.hangups import Hangups
 from tollway.http.visitor import Visitor
 from tollway.pipeline.authenticate import ALL_CREDENTIAL_HEADERS
-from tollway.pipeline.client import ModelRequest
+from tollway.pipeline.client import Caller, ModelRequest
 from tollway.pipeline.services import Services
 
 SWEEP = 0.5
@@ -301,17 +301,14 @@ class LaneConnection(asyncio.Protocol):
             id=lane.ids.next(),
             started=lane.app.clock(),
             repeated=head.repeated,
+            caller=head.caller,
         )
-        self._task = lane.loop.create_task(self._run(request))
+        self._task = lane.loop.create_task(walk(lane.handler, request, self, lane.app, self._answered))
 
-    async def _run(self, request: ModelRequest) -> None:
-        lane = self.lane
-        try:
-            await walk(lane.handler, request, self, lane.app)
-        finally:
-            self._task = None
-            if not self._closing:
-                self._next()
+    def _answered(self) -> None:
+        self._task = None
+        if not self._closing:
+            self._next()
 
     def _next(self) -> None:
         """The request is answered: close, or go on with what has been sent meanwhile."""
@@ -405,10 +402,12 @@ class LaneConnection(asyncio.Protocol):
 
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
         self.begun = True
-        closing = b"" if self._keep_alive else b"connection: close\r\n"
+        length = str(len(body)).encode()
+        if not self._keep_alive:
+            headers += b"connection: close\r\n"
+        common = self.lane.common(self.state)
         self.transport.write(
-            b"%b%b%b%bcontent-length: %d\r\n\r\n%b"
-            % (_STATUS[status], self.lane.common(self.state), headers, closing, len(body), body)
+            b"".join((_STATUS[status], common, headers, b"content-length: ", length, b"\r\n\r\n", body))
         )
 
     def start(self, status: int, headers: bytes, data: bytes) -> None:
@@ -450,13 +449,14 @@ class Head:
     """A request's head as parsed. ``before`` and ``after`` are its bytes around the digits of content-length; a later
     request with the same bytes there has the same head. ``repeated``: a credential came twice, differently."""
 
-    __slots__ = ("after", "before", "endpoint", "headers", "keep_alive", "repeated", "trailers")
+    __slots__ = ("after", "before", "caller", "endpoint", "headers", "keep_alive", "repeated", "trailers")
 
     def __init__(
         self, endpoint: Endpoint, headers: dict[bytes, bytes], repeated: bool, before: bytes, after: bytes
     ) -> None:
         self.endpoint = endpoint
         self.headers = headers
+        self.caller = Caller()
         self.repeated = repeated
         self.before = before
         self.after = after

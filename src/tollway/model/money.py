@@ -28,7 +28,11 @@ def from_usd(amount: str | int | float | Decimal) -> Money:
 
 def to_usd(amount: Money) -> str:
     """Nano-dollars as a plain decimal string: ``24900`` is ``"0.0000249"``, whole dollars keep two places."""
-    sign = "-" if amount < 0 else ""
-    whole, fraction = divmod(abs(amount), NANO)
-    digits = f"{fraction:09d}".rstrip("0")
-    return f"{sign}{whole}.{digits:0<2}"
+    sign = ""
+    if amount < 0:
+        sign, amount = "-", -amount
+    whole = amount // NANO
+    digits = str(NANO + amount % NANO)[1:].rstrip("0")
+    if len(digits) < 2:
+        digits = (digits + "00")[:2]
+    return f"{sign}{whole}.{digits}"

@@ -52,6 +52,21 @@ def authenticate(request: ModelRequest, snapshot: Snapshot, now: float) -> Grant
     Raises InvalidKey, KeyExpired, KeyBlocked, AmbiguousCredentials, or StoreUnavailable while the keys are not read
     yet. Never tells an unknown key from a revoked one.
     """
+    caller = request.caller
+    if caller is not None and caller.of is snapshot and isinstance(caller.found, Grant):
+        grant = caller.found
+    else:
+        grant = _lookup(request, snapshot)
+        if caller is not None:
+            caller.of, caller.found = snapshot, grant
+    if grant.blocked:
+        raise KeyBlocked("The key is blocked. Ask an administrator to unblock it.")
+    if grant.expires_at is not None and now >= grant.expires_at:
+        raise KeyExpired("The key has expired. Ask an administrator for a new one.")
+    return grant
+
+
+def _lookup(request: ModelRequest, snapshot: Snapshot) -> Grant:
     if request.repeated:
         raise AmbiguousCredentials("The request carries a credential header twice. Send it once.")
     token = credential(request.headers, request.query)
@@ -60,17 +75,13 @@ def authenticate(request: ModelRequest, snapshot: Snapshot, now: float) -> Grant
             return snapshot.anonymous
         raise InvalidKey("No key was given. Send 'Authorization: Bearer sk-tw-…'.")
     grant = snapshot.grant(sha256(token).digest())
-    if grant is None:
-        if not snapshot.settings.require_key:
-            return snapshot.anonymous
-        if not snapshot.complete:
-            raise StoreUnavailable(
-                "The key cannot be checked: the database with the keys has not been reached yet. Retry in a moment.",
-                headers={"retry-after": "1"},
-            )
-        raise InvalidKey("The key is not known here. Check it, or ask an administrator for a new one.")
-    if grant.blocked:
-        raise KeyBlocked("The key is blocked. Ask an administrator to unblock it.")
-    if grant.expires_at is not None and now >= grant.expires_at:
-        raise KeyExpired("The key has expired. Ask an administrator for a new one.")
-    return grant
+    if grant is not None:
+        return grant
+    if not snapshot.settings.require_key:
+        return snapshot.anonymous
+    if not snapshot.complete:
+        raise StoreUnavailable(
+            "The key cannot be checked: the database with the keys has not been reached yet. Retry in a moment.",
+            headers={"retry-after": "1"},
+        )
+    raise InvalidKey("The key is not known here. Check it, or ask an administrator for a new one.")

@@ -9,6 +9,19 @@ from collections.abc import Mapping
 from typing import Protocol
 
 
+class Caller:
+    """What ``authenticate`` found for one head, kept by the door while the same head repeats on a connection.
+
+    ``found`` is a ``Grant`` of the snapshot ``of``; it says nothing about any other snapshot.
+    """
+
+    __slots__ = ("found", "of")
+
+    def __init__(self) -> None:
+        self.of: object = None
+        self.found: object = None
+
+
 class ModelRequest:
     """One request at the door: ``endpoint`` from the table of endpoints, ``headers`` with lower-case names,
     ``body`` whole, ``id`` the request id, ``started`` on the monotonic clock.
@@ -19,6 +32,7 @@ class ModelRequest:
 
     __slots__ = (
         "body",
+        "caller",
         "endpoint",
         "header_list",
         "headers",
@@ -43,7 +57,9 @@ class ModelRequest:
         query: bytes = b"",
         repeated: bool = False,
         header_list: list[tuple[bytes, bytes]] | None = None,
+        caller: Caller | None = None,
     ) -> None:
+        self.caller = caller
         self.endpoint = endpoint
         self.headers = headers
         self.body = body

@@ -111,7 +111,8 @@ async def _attempt(
         if answer.sse:
             first = await _first_event(answer, attempt, app)
             return Reply(answer, attempt, naming, first, True)
-        whole = await answer.body(MAX_WHOLE)
+        arrived = answer.whole(MAX_WHOLE)
+        whole = arrived if arrived is not None else await answer.body(MAX_WHOLE)
         _check_json(target, answer, whole)
         return Reply(answer, attempt, naming, whole, False)
     except UpstreamError as error:

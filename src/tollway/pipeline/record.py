@@ -5,8 +5,6 @@ Room in the spool is admitted before a provider is asked; so an attempt that was
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,11 +14,11 @@ from msgspec.structs import replace
 from tollway.model.event import NO_RAW_USAGE, Outcome, UsageEvent
 from tollway.pipeline.meter import Metered
 from tollway.pipeline.resolve import Call
-from tollway.pipeline.snapshot import Target
-
-log = logging.getLogger("tollway.record")
+from tollway.pipeline.snapshot import MEMO, Labels, Target
+from tollway.storage.entries import DIMENSIONS, Entry
 
 _encode = msgspec.json.Encoder().encode
+_decode_event = msgspec.json.Decoder(UsageEvent).decode
 
 
 class Spool(Protocol):
@@ -28,32 +26,41 @@ class Spool(Protocol):
 
     def enter(self) -> None: ...
     def leave(self) -> None: ...
-    def append(self, payload: bytes) -> None: ...
+    def append(self, payload: bytes, meaning: object = None) -> None: ...
     def fits(self, payload: bytes) -> bool: ...
 
 
 class Timestamps:
     """ISO 8601 times in UTC with milliseconds; the part down to the second is made once a second."""
 
-    __slots__ = ("_format", "_prefix", "_second")
+    __slots__ = ("_format", "_moment", "_prefix", "_second", "_text")
 
     def __init__(self, format_second: Callable[[int], str]) -> None:
         self._format = format_second
         self._second = -1
+        self._moment = -1
         self._prefix = ""
+        self._text = ""
 
     def iso(self, now: float) -> str:
-        second = math.floor(now)
-        if second != self._second:
-            self._second = second
-            self._prefix = self._format(second)
-        return f"{self._prefix}.{int((now - second) * 1000):03d}Z"
+        moment = int(now * 1000)
+        if moment != self._moment:
+            self._moment = moment
+            second = moment // 1000
+            if second != self._second:
+                self._second = second
+                self._prefix = self._format(second)
+            self._text = self._prefix + "." + str(1000 + moment % 1000)[1:] + "Z"
+        return self._text
 
 
 class Journal:
-    """Opens attempts and appends their events. ``clock`` is monotonic, ``wall_clock`` Unix time, both in seconds."""
+    """Opens attempts and appends their events. ``clock`` is monotonic, ``wall_clock`` Unix time, both in seconds.
 
-    __slots__ = ("_spool", "_stamps", "attempts", "clock", "open", "wall_clock")
+    ``ledger`` says that a ledger reads the spool: then events are handed to it as it stores them.
+    """
+
+    __slots__ = ("_spool", "_stamps", "attempts", "clock", "ledger", "open", "wall_clock")
 
     def __init__(
         self,
@@ -62,7 +69,9 @@ class Journal:
         *,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
+        ledger: bool = True,
     ) -> None:
+        self.ledger = ledger
         self._spool = spool
         self._stamps = stamps
         self.clock = clock
@@ -77,12 +86,14 @@ class Journal:
         self.open += 1
         return Attempt(self, call, target, number)
 
-    def append(self, event: UsageEvent) -> None:
+    def append(self, payload: bytes, entry: Entry | None) -> None:
+        if self._spool.fits(payload):
+            self._spool.append(payload, entry)
+            return
+        event = replace(_decode_event(payload), raw_usage=NO_RAW_USAGE)
         payload = _encode(event)
         if not self._spool.fits(payload):
-            payload = _encode(replace(event, raw_usage=NO_RAW_USAGE))
-            if not self._spool.fits(payload):
-                payload = _encode(_cut(event))
+            payload = _encode(_cut(event))
         self._spool.append(payload)
 
     def close(self) -> None:
@@ -147,45 +158,99 @@ class Attempt:
             return
         self.done = True
         journal = self._journal
-        now = journal.clock()
         call = self.call
-        key = call.grant.key
-        usage = metered.usage
         call.spent += metered.cost
-        call.tokens += usage.tokens()
-        deployment = self.target.deployment
-        request_id = call.request.id
-        event = UsageEvent(
-            id=f"ue_{request_id}_{self.number}",
-            request_id=request_id,
-            time=journal.stamp(),
-            key=key.name if key else None,
-            key_id=key.id if key else None,
-            team=key.team if key else None,
-            user=key.user if key else None,
-            customer=key.customer if key else None,
-            tags=key.tags if key else (),
-            endpoint=call.endpoint,
-            model=call.route.name,
-            provider=deployment.provider,
-            upstream_model=deployment.upstream_model,
-            deployment=deployment.id,
-            attempt=self.number,
-            status=status,
-            outcome=outcome,
-            streamed=streamed,
-            estimated=metered.estimated,
-            usage=usage,
-            cost_nano_usd=metered.cost,
-            priced=metered.priced,
-            price_version=deployment.price.version if deployment.price else "",
-            latency_ms=int((now - self.began) * 1000),
-            first_token_ms=int((self.first_token_at - self.began) * 1000) if self.first_token_at else None,
-            overhead_ms=round(overhead * 1000, 3),
-            raw_usage=metered.raw,
-            error=error[:500] if error else None,
-        )
+        call.tokens += metered.usage.tokens()
         try:
-            journal.append(event)
+            self._write(journal, outcome, status, metered, streamed, overhead, error)
         finally:
             journal.close()
+
+    def _write(
+        self,
+        journal: Journal,
+        outcome: Outcome,
+        status: int,
+        metered: Metered,
+        streamed: bool,
+        overhead: float,
+        error: str | None,
+    ) -> None:
+        call = self.call
+        request_id = call.request.id
+        number = self.number
+        labels = _labels(call, self.target)
+        usage = metered.usage
+        cost = metered.cost
+        time = journal.stamp()
+        latency = int((journal.clock() - self.began) * 1000)
+        micros = int(overhead * 1e6 + 0.5)
+        id = f"ue_{request_id}_{number}"
+        # A UsageEvent's JSON, written by hand: fields at their defaults are left out as its encoder does.
+        text = (
+            f'{{"id":"{id}","request_id":"{request_id}","time":"{time}",{labels.json}"status":{status},'
+            f'"outcome":"{outcome}","cost_nano_usd":{cost},"latency_ms":{latency},'
+            f'"overhead_ms":{micros // 1000}.{str(1000 + micros % 1000)[1:]},'
+        )
+        if number != 1:
+            text += f'"attempt":{number},'
+        if streamed:
+            text += '"streamed":true,'
+        if metered.estimated:
+            text += '"estimated":true,'
+        if not metered.priced:
+            text += '"priced":false,'
+        if self.first_token_at:
+            text += f'"first_token_ms":{int((self.first_token_at - self.began) * 1000)},'
+        raw = bytes(metered.raw)
+        if b"\n" in raw or b"\r" in raw:  # sinks write an event a line
+            raw = msgspec.json.format(raw, indent=-1)
+        payload = b'%b"usage":%b,"raw_usage":%b' % (text.encode(), _encode(usage), raw)
+        if error:
+            payload += b',"error":' + _encode(error[:500])
+        payload += b"}"
+        entry: Entry | None = None
+        if journal.ledger:
+            try:
+                entry = Entry(
+                    id, time, labels.of, outcome == "error", metered.priced, cost, usage, payload
+                )
+            except ValueError:
+                entry = None  # beyond counting: the ledger puts the record aside and says so
+        journal.append(payload, entry)
+
+
+def _labels(call: Call, target: Target) -> Labels:
+    """What every event of a key, an endpoint and a target has in common, made once."""
+    known = call.grant.labels
+    name = (target, call.endpoint, call.route.name)
+    labels = known.get(name)
+    if labels is None:
+        if len(known) >= MEMO:
+            known.clear()
+        labels = known[name] = _make_labels(call, target)
+    return labels
+
+
+def _make_labels(call: Call, target: Target) -> Labels:
+    key = call.grant.key
+    deployment = target.deployment
+    of = (
+        key.id if key else None,
+        key.name if key else None,
+        key.team if key else None,
+        key.user if key else None,
+        key.customer if key else None,
+        call.endpoint,
+        call.route.name,
+        deployment.provider,
+        deployment.upstream_model,
+    )
+    told = {name: value for name, value in zip(DIMENSIONS, of, strict=True) if value is not None}
+    told["deployment"] = deployment.id
+    fields: dict[str, object] = {**told}
+    if key and key.tags:
+        fields["tags"] = key.tags
+    if deployment.price:
+        fields["price_version"] = deployment.price.version
+    return Labels(of, _encode(fields).decode()[1:-1] + ",")

@@ -6,6 +6,8 @@ After the first byte there is no second try: a provider that breaks off ends the
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from msgspec import Raw
 
@@ -27,18 +29,17 @@ from tollway.wire.sse import EventTooLarge
 _STREAM_HEAD = (
     b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 )
-_OWN_HEADERS = (
-    b"%bx-tollway-request-id: %b\r\nx-tollway-attempts: %d\r\nx-tollway-cache: off\r\n"
-    b"x-tollway-overhead-ms: %.2f\r\n%b%b"
-)
 _COST_TRAILER = b"trailer: x-tollway-cost-usd\r\n"
 
 
-async def relay(call: Call, reply: Reply, hold: Hold | None, client: Client, app: Services) -> None:
+def relay(
+    call: Call, reply: Reply, hold: Hold | None, client: Client, app: Services
+) -> Coroutine[Any, Any, None] | None:
+    """Hand a whole answer on at once; a stream is begun by awaiting what this returns, and ends with it."""
     if reply.stream:
-        await _relay_stream(call, reply, hold, client, app)
-    else:
-        _relay_whole(call, reply, hold, client, app)
+        return _relay_stream(call, reply, hold, client, app)
+    _relay_whole(call, reply, hold, client, app)
+    return None
 
 
 def _relay_whole(call: Call, reply: Reply, hold: Hold | None, client: Client, app: Services) -> None:
@@ -69,17 +70,17 @@ def _relay_whole(call: Call, reply: Reply, hold: Hold | None, client: Client, ap
 
 def head(call: Call, reply: Reply, hold: Hold | None, overhead: float, found: Metered | None) -> bytes:
     """The gateway's own response headers, as whole lines."""
-    cost = b""
+    hundredths = int(overhead * 100_000 + 0.5)
+    cost = ""
     if found is not None:
-        cost = b"x-tollway-cost-usd: %b\r\n" % (meter.usd(found) or "unpriced").encode()
-    return _OWN_HEADERS % (
-        reply.naming,
-        call.request.id.encode(),
-        reply.attempt.number,
-        overhead * 1000,
-        cost,
-        b"" if hold is None else hold.ratelimit_headers(),
+        cost = f"x-tollway-cost-usd: {meter.usd(found) or 'unpriced'}\r\n"
+    lines = (
+        f"x-tollway-request-id: {call.request.id}\r\nx-tollway-attempts: {reply.attempt.number}\r\n"
+        f"x-tollway-cache: off\r\nx-tollway-overhead-ms: {hundredths // 100}."
+        f"{str(100 + hundredths % 100)[1:]}\r\n{cost}"
     )
+    own = reply.naming + lines.encode()
+    return own if hold is None else own + hold.ratelimit_headers()
 
 
 def _written(call: Call, body: bytes) -> int:

@@ -22,12 +22,19 @@ async def serve(request: ModelRequest, client: Client, app: Services) -> None:
     call = resolve(request, grant, snapshot)
     if not grant.claims:
         reply = await dispatch(call, app)
-        await relay(call, reply, None, client, app)
+        stream = relay(call, reply, None, client, app)
+        if stream is not None:
+            await stream
         return
-    hold = await app.counters.reserve(grant.claims, amounts(call))
+    taking = amounts(call)
+    hold = app.counters.reserve_now(grant.claims, taking)
+    if hold is None:
+        hold = await app.counters.reserve(grant.claims, taking)
     try:
         reply = await dispatch(call, app)
-        await relay(call, reply, hold, client, app)
+        stream = relay(call, reply, hold, client, app)
+        if stream is not None:
+            await stream
     finally:
         # Does nothing once settled. Failed and cancelled attempts cost what their events say.
         hold.settle(nano_usd=call.spent, tokens=call.tokens)

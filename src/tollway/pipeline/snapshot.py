@@ -69,6 +69,17 @@ def _header(name: bytes, value: str) -> bytes:
     return name + b": " + clean.encode() + b"\r\n"
 
 
+class Labels:
+    """What the events of one key at one target have in common: ``of`` as the ledger's dimensions, ``json`` as the
+    event's fields."""
+
+    __slots__ = ("json", "of")
+
+    def __init__(self, of: tuple[str | None, ...], json: str) -> None:
+        self.of = of
+        self.json = json
+
+
 class Grant:
     """A principal with what it may do: the claims a request of its reserves, and the models it may name."""
 
@@ -79,6 +90,7 @@ class Grant:
         "claims",
         "expires_at",
         "key",
+        "labels",
         "priced",
         "principal",
         "strict",
@@ -93,6 +105,7 @@ class Grant:
         self.expires_at = key.expires_at if key else None
         self.blocked = bool(key and key.blocked)
         self._routes: dict[str, ServedRoute] = {}
+        self.labels: dict[tuple[Target, str, str], Labels] = {}
         self._patterns = None if not key or not key.models else [_pattern(name) for name in key.models]
 
     def allows(self, model: str) -> bool:

@@ -43,6 +43,17 @@ ATTEMPT_DELAY = 0.25
 """Head start of one address before the next is tried beside it (RFC 8305 section 5)."""
 
 
+_LOWER: dict[bytes, bytes] = {}
+
+
+def _lowered(name: bytes) -> bytes:
+    """A header's name in lower case, remembered: answers repeat the same ten."""
+    if len(_LOWER) >= 1024:
+        _LOWER.clear()
+    lower = _LOWER[name] = name.lower()
+    return lower
+
+
 class _StaleConnection(Exception):
     """A pooled connection had been closed by the other side before a byte was answered."""
 
@@ -104,15 +115,6 @@ class Answer:
             self.deadline = now + clocks.first_byte
         self.total_deadline = now + clocks.total
 
-    async def head(self) -> None:
-        """Wait for status and headers."""
-        while not self.status:
-            if self.error is not None:
-                raise self.error
-            await self._wait(0)
-        if self.error is not None and not self._chunks:
-            raise self.error
-
     async def read(self) -> bytes:
         """Everything that has arrived, waiting for at least one byte; empty at the end of the body."""
         while not self._chunks:
@@ -120,7 +122,7 @@ class Answer:
                 raise self.error
             if self.complete:
                 return b""
-            await self._wait(1)
+            await self.wait(1)
         return self._take()
 
     async def flow(self, deliver: Callable[[bytes], bool]) -> bool:
@@ -138,7 +140,7 @@ class Answer:
                 return True
             self._deliver = deliver
             try:
-                await self._wait(1)
+                await self.wait(1)
             finally:
                 self._deliver = None
             if self._raised is not None:
@@ -160,15 +162,22 @@ class Answer:
             waiter = self._waiter
             if (self._stopped or self._raised is not None) and waiter is not None and not waiter.done():
                 self._deliver = None
+                self._waiter = None
                 waiter.set_result(None)
         return True
+
+    def whole(self, limit: int) -> bytes | None:
+        """The whole body if it is here already and no longer than ``limit``; else it has to be waited for."""
+        if self.complete and self._buffered <= limit:
+            return self._take()
+        return None
 
     async def body(self, limit: int) -> bytes:
         """The whole body, at most ``limit`` bytes; more is an UpstreamMalformed."""
         while not self.complete and self._buffered <= limit:
             if self.error is not None:
                 raise self.error
-            await self._wait(limit + 1)
+            await self.wait(limit + 1)
         if self._buffered > limit:
             self.abort()
             raise UpstreamMalformed(
@@ -214,15 +223,13 @@ class Answer:
             self.deadline = self.upstream.loop.time() + self.request.clocks.idle
             self._connection.transport.resume_reading()
 
-    async def _wait(self, want: int) -> None:
+    def wait(self, want: int) -> asyncio.Future[None]:
+        """Done once status and headers are here (``want`` 0), that many bytes, the end or a failure."""
         self._want = want
         if self._paused and want > self._buffered:
             self._resume()
         waiter = self._waiter = self.upstream.loop.create_future()
-        try:
-            await waiter
-        finally:
-            self._waiter = None
+        return waiter
 
     # What the connection tells.
 
@@ -239,7 +246,7 @@ class Answer:
                 if self.phase == "first_byte":
                     self.phase = "first_token"
                     self.deadline = self.sent_at + self.request.clocks.first_token
-                elif self._waiter is None and self.phase == "idle":
+                elif (self._waiter is None or self._waiter.done()) and self.phase == "idle":
                     # Our reader is busy with a slow client: what waits for it may be an event as well as a ping.
                     self.deadline = now + self.request.clocks.idle
             elif self._buffered:
@@ -251,6 +258,7 @@ class Answer:
                 self.deadline = now + self.request.clocks.idle
         waiter = self._waiter
         if waiter is not None and not waiter.done() and (self.complete or self._satisfied()):
+            self._waiter = None
             waiter.set_result(None)
 
     def _satisfied(self) -> bool:
@@ -264,6 +272,7 @@ class Answer:
         self.error = error
         waiter = self._waiter
         if waiter is not None and not waiter.done():
+            self._waiter = None
             waiter.set_result(None)
 
     def expired(self, now: float) -> str | None:
@@ -411,6 +420,7 @@ class Connection(asyncio.Protocol):
         if answer.complete:
             waiter = answer._waiter
             if waiter is not None and not waiter.done():
+                answer._waiter = None
                 waiter.set_result(None)
             self._finished(answer, now)
             return
@@ -460,7 +470,10 @@ class Connection(asyncio.Protocol):
         if answer is None or answer.complete:
             raise httptools.HttpParserError("an answer nobody asked for")
         status = self._parser.get_status_code()
-        headers = {name.lower(): value for name, value in self._raw.items()}
+        headers: dict[bytes, bytes] = {}
+        for name, value in self._raw.items():
+            lower = _LOWER.get(name)
+            headers[_lowered(name) if lower is None else lower] = value
         self._raw.clear()
         if status < 200:
             self._interim += 1
@@ -706,15 +719,15 @@ class Upstream:
                 raise NotSent from error
         answer = connection.begin(request)
         try:
-            await answer.head()
-        except _StaleConnection:
-            connection = await pool.open(request.provider, request.clocks.connect, fresh=True)
-            answer = connection.begin(request)
-            try:
-                await answer.head()
-            except BaseException:
-                answer.abort()
-                raise
+            while not answer.status and answer.error is None:
+                await answer.wait(0)
+            if isinstance(answer.error, _StaleConnection):
+                connection = await pool.open(request.provider, request.clocks.connect, fresh=True)
+                answer = connection.begin(request)
+                while not answer.status and answer.error is None:
+                    await answer.wait(0)
+            if answer.error is not None and not answer._chunks:
+                raise answer.error
         except BaseException:
             answer.abort()
             raise

@@ -71,6 +71,9 @@ class Hold(Protocol):
 class Counters(Protocol):
     """Raises BudgetExceeded or RateLimitExceeded, naming the claim, what is spent and held, and the reset time."""
 
+    def reserve_now(self, claims: tuple[Claim, ...], amounts: Amounts) -> Hold | None:
+        """The same at once, from what this process has at hand; None where it has to be waited for (``reserve``)."""
+
     async def reserve(self, claims: tuple[Claim, ...], amounts: Amounts) -> Hold: ...
 
     async def standing(self, claims: tuple[Claim, ...]) -> list[Standing]: ...

@@ -144,8 +144,12 @@ class MemoryHold:
         if requests is None and tokens is None:
             return b""
         now = self._counters.clock()
-        lines = b"" if requests is None else _header_lines(b"requests", *requests, now)
-        return lines if tokens is None else lines + _header_lines(b"tokens", *tokens, now)
+        lines = ""
+        if requests is not None:
+            lines = _header_lines("requests", requests[0], requests[1], now)
+        if tokens is not None:
+            lines += _header_lines("tokens", tokens[0], tokens[1], now)
+        return lines.encode()
 
     def __enter__(self) -> MemoryHold:
         return self
@@ -271,19 +275,15 @@ def _tighter(claim: Claim, state: object, than: tuple[Claim, _Window]) -> bool:
     return state.total * max(than[0].limit, 1) > than[1].total * max(claim.limit, 1)
 
 
-_LINES = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %ds\r\n"
-
-
-def _header_lines(unit: bytes, claim: Claim, state: _Window, now: float) -> bytes:
+def _header_lines(unit: str, claim: Claim, state: _Window, now: float) -> str:
     limit = claim.limit
     remaining = limit - state.total
-    return _LINES % (
-        unit,
-        limit,
-        unit,
-        remaining if remaining > 0 else 0,
-        unit,
-        math.ceil(state.empty_at(now)),
+    if remaining < 0:
+        remaining = 0
+    reset = math.ceil(state.empty_at(now))
+    return (
+        f"x-ratelimit-limit-{unit}: {limit}\r\nx-ratelimit-remaining-{unit}: {remaining}\r\n"
+        f"x-ratelimit-reset-{unit}: {reset}s\r\n"
     )
 
 
@@ -311,8 +311,8 @@ def _rate_refusal(claim: Claim, state: _Window, amount: int, now: float) -> Rate
     details["resets_at"] = _iso(now + wait) or ""
     seconds = math.ceil(wait)
     headers = {"retry-after": str(seconds), "retry-after-ms": str(math.ceil(wait * 1000))}
-    lines = _header_lines(b"requests" if claim.unit == "requests" else b"tokens", claim, state, now)
-    for line in lines.decode().split("\r\n")[:-1]:
+    lines = _header_lines("requests" if claim.unit == "requests" else "tokens", claim, state, now)
+    for line in lines.split("\r\n")[:-1]:
         name, _, value = line.partition(": ")
         headers[name] = value
     return RateLimitExceeded(
