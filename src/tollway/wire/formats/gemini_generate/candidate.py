@@ -34,6 +34,7 @@ from tollway.wire.formats.gemini_generate.logprobs import read_logprobs
 from tollway.wire.formats.gemini_generate.partial_arguments import PartialArguments
 from tollway.wire.formats.gemini_generate.reading import items_of
 from tollway.wire.formats.gemini_generate.shapes import FAMILY, FINISHES, METADATA, FunctionCall, given
+from tollway.wire.formats.gemini_generate.signatures import continues, unseal
 
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_-]")
 
@@ -53,6 +54,7 @@ class Candidate:
         "_signed",
         "_text_blocks",
         "_texts",
+        "_thought",
         "finish_message",
         "finish_reason",
         "number",
@@ -71,6 +73,8 @@ class Candidate:
         self._texts: list[list[str]] = []
         self._text_blocks: list[int] = []
         self._begun: list[Begun | None] = []
+        self._thought: Thinking | None = None
+        """What the open thinking is known to be, save its text."""
         self._audio: str | None = None
         self._partial: PartialArguments | None = None
         self._metadata: dict[str, Raw] = {}
@@ -106,8 +110,11 @@ class Candidate:
             self._whole(part, out)
         elif part is None:
             pass
-        elif part.text is not None and not part.thought:
-            begun = self._text(part.text, part.thought_signature, out)
+        elif part.text is not None:
+            if part.thought:
+                self._thinking(part.text, part.thought_signature, out)
+            else:
+                begun = self._text(part.text, part.thought_signature, out)
         elif part.function_call is not None:
             self._call(part.function_call, part.thought_signature, out)
         elif part.function_response is not None:
@@ -117,7 +124,7 @@ class Candidate:
             if isinstance(block, Text):
                 begun = self._text(block.text, block.signature, out)
             elif isinstance(block, Thinking):
-                self._thinking(block, out)
+                self._thinking("", part.thought_signature, out)
             elif isinstance(block, Audio):
                 self._sound(block, out)
             elif block is not None:
@@ -146,21 +153,30 @@ class Candidate:
             self._signed = True
         return begun
 
-    def _thinking(self, block: Thinking, out: list[StreamEvent]) -> None:
-        foreign = block.format != FAMILY
-        if self._open != "thinking" or foreign or (self._signed and block.text):
+    def _thinking(self, text: str, signature: str | None, out: list[StreamEvent]) -> None:
+        number = self.number
+        block, ends = unseal(text, signature)
+        before = self._thought
+        if self._open != "thinking" or before is None:
+            fresh = True
+        elif before.format == FAMILY:
+            fresh = block.format != FAMILY or (before.signature is not None and (text or signature) != "")
+        else:
+            fresh = not continues(before, block, ends)
+        if fresh:
             self._close(out)
-            start = structs.replace(block, text="", signature=None)
-            out.append(BlockStart(index=self._next, block=start, choice=self.number))
-            self._open, self._signed = "thinking", False
+            before = structs.replace(block, text="", signature=None)
+            out.append(BlockStart(index=self._next, block=before, choice=number))
+            self._open = "thinking"
             self._next += 1
-        if block.text:
-            out.append(BlockDelta(index=self._next - 1, text=block.text, choice=self.number))
-        if block.signature:
-            out.append(BlockDelta(index=self._next - 1, signature=block.signature, choice=self.number))
-            self._signed = True
-        if foreign:
-            self._close(out)
+        elif block.redacted is not None:
+            out.append(BlockDelta(index=self._next - 1, redacted=block.redacted, choice=number))
+        if text:
+            out.append(BlockDelta(index=self._next - 1, text=text, choice=number))
+        if block.signature is not None:
+            out.append(BlockDelta(index=self._next - 1, signature=block.signature, choice=number))
+        if fresh or block.signature is not None or block.redacted is not None:
+            self._thought = block
 
     def _sound(self, block: Audio, out: list[StreamEvent]) -> None:
         if self._open != "audio" or self._audio != block.source.media_type:

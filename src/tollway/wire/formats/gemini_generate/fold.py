@@ -32,7 +32,7 @@ _contents = msgspec.json.Decoder(dict[str, list[Raw]]).decode
 
 
 class _Grown:
-    __slots__ = ("audio", "block", "citations", "pieces", "signature")
+    __slots__ = ("audio", "block", "citations", "pieces", "redacted", "signature")
 
     def __init__(self, block: Block) -> None:
         self.block = block
@@ -40,6 +40,7 @@ class _Grown:
         self.audio: list[str] = []
         self.citations: list[Citation] = []
         self.signature: str | None = None
+        self.redacted: str | None = None
 
     def done(self) -> Block:
         block = self.block
@@ -52,7 +53,12 @@ class _Grown:
             )
         if isinstance(block, Thinking):
             text = block.text + "".join(self.pieces)
-            return structs.replace(block, text=text, signature=self.signature or block.signature)
+            return structs.replace(
+                block,
+                text=text,
+                signature=self.signature or block.signature,
+                redacted=self.redacted or block.redacted,
+            )
         if isinstance(block, ToolCall):
             return structs.replace(block, arguments=block.arguments + "".join(self.pieces))
         if isinstance(block, Audio) and self.audio:
@@ -82,6 +88,8 @@ def fold(events: Iterable[StreamEvent]) -> Completion:
                 grown.pieces.append(event.text)
             elif event.arguments is not None:
                 grown.pieces.append(event.arguments)
+            elif event.redacted is not None:
+                grown.redacted = event.redacted
             elif event.signature is not None:
                 grown.signature = event.signature
             elif event.audio is not None:

@@ -93,7 +93,7 @@ def block(part: Part, raw: Raw, path: str) -> Block | None:
     """The block of a part that is no function call and no function response; None where it has no content."""
     if part.text is not None:
         if part.thought:
-            return unseal(part.text, part.thought_signature)
+            return unseal(part.text, part.thought_signature)[0]
         return Text(text=part.text, signature=part.thought_signature)
     if part.inline_data is not None:
         if part.thought:
@@ -113,7 +113,9 @@ def block(part: Part, raw: Raw, path: str) -> Block | None:
             Source(kind="file" if at_google else "url", value=uri, media_type=part.file_data.mime_type),
         )
     if part.thought_signature is not None:
-        return unseal("", part.thought_signature) if part.thought else Text(signature=part.thought_signature)
+        if part.thought:
+            return unseal("", part.thought_signature)[0]
+        return Text(signature=part.thought_signature)
     return None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from tollway.errors import BadRequest
 from tollway.wire.body import Fields, flag, parse, text
@@ -24,6 +24,7 @@ from tollway.wire.conversation import (
     Opaque,
     Role,
     Text,
+    Thinking,
     ToolCall,
     ToolResult,
 )
@@ -39,6 +40,7 @@ from tollway.wire.formats.gemini_generate.shapes import (
     FunctionResponse,
     given,
 )
+from tollway.wire.formats.gemini_generate.signatures import continues, unseal
 from tollway.wire.formats.gemini_generate.spelling import REQUEST, respelled
 
 _decode_content = msgspec.json.Decoder(Content).decode
@@ -152,6 +154,23 @@ class _Turns:
         if blocks:
             self.messages.append(Message(role=role, blocks=tuple(blocks)))
 
+    def _thinking(self, text: str, signature: str | None, blocks: list[Block]) -> None:
+        """Add a thought. Clients keep the pieces of a stream in parts or even turns of their own: those of another
+        maker's thinking are joined again, as its signature fits the whole only."""
+        more, ends = unseal(text, signature)
+        last = self.messages[-1] if self.messages else None
+        before = blocks[-1] if blocks else last.blocks[-1] if last and last.role == "assistant" else None
+        if not isinstance(before, Thinking) or not continues(before, more, ends):
+            blocks.append(more)
+            return
+        joined = structs.replace(
+            before, text=before.text + more.text, signature=more.signature, redacted=more.redacted
+        )
+        if blocks:
+            blocks[-1] = joined
+        elif last is not None:
+            self.messages[-1] = structs.replace(last, blocks=(*last.blocks[:-1], joined))
+
     def _part(self, raw: Raw, path: str, blocks: list[Block]) -> None:
         part = parts.decode(raw, path, self._extras)
         if part is None:
@@ -162,6 +181,8 @@ class _Turns:
             blocks.append(self._call(part.function_call, part.thought_signature, path))
         elif part.function_response is not None:
             blocks.append(self._result(part.function_response, path))
+        elif part.thought and part.text is not None:
+            self._thinking(part.text, part.thought_signature, blocks)
         else:
             block = parts.block(part, raw, path)
             if block is None:

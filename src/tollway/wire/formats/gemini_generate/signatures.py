@@ -27,32 +27,37 @@ class _Sealed(Struct, omit_defaults=True):
     redacted: str | None = None
     id: str | None = None
     summary: bool = False
+    ends: bool = False
 
 
 _decode = msgspec.json.Decoder(_Sealed).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def seal(thinking: Thinking) -> str | None:
-    """The ``thoughtSignature`` to give a client for ``thinking``: base64, as the field demands. None when there is
-    nothing that would have to come back."""
-    if thinking.format == FAMILY:
-        return thinking.signature
-    if thinking.signature is None and thinking.redacted is None and thinking.id is None:
-        return None
-    sealed = _Sealed(thinking.format, thinking.signature, thinking.redacted, thinking.id, thinking.summary)
+def seal(thinking: Thinking, *, ends: bool = False) -> str | None:
+    """The ``thoughtSignature`` to give a client for ``thinking``: base64, as the field demands.
+
+    Another maker's names the maker too, so that what comes back is its thinking again. In a stream the first part of
+    such a thought says whose it is, and one that ``ends`` it brings the signature.
+    """
+    if thinking.format in (FAMILY, ""):
+        return thinking.signature if thinking.format else None
+    sealed = _Sealed(
+        thinking.format, thinking.signature, thinking.redacted, thinking.id, thinking.summary, ends
+    )
     return base64.b64encode(_MARK + _encode(sealed)).decode()
 
 
-def unseal(text: str, signature: str | None) -> Thinking:
-    """The thinking that a thought part means, another maker's where ``seal`` wrapped one."""
+def unseal(text: str, signature: str | None) -> tuple[Thinking, bool]:
+    """The thinking that a thought part means, another maker's where ``seal`` wrapped one, and whether it ends the
+    thinking before it."""
     if signature is not None and signature.startswith(_MARKED):
         try:
             sealed = _decode(base64.b64decode(signature)[len(_MARK) :])
         except (binascii.Error, msgspec.DecodeError):
             pass
         else:
-            return Thinking(
+            thinking = Thinking(
                 text=text,
                 signature=sealed.signature,
                 redacted=sealed.redacted,
@@ -60,4 +65,14 @@ def unseal(text: str, signature: str | None) -> Thinking:
                 summary=sealed.summary,
                 format=sealed.format,
             )
-    return Thinking(text=text, signature=signature, summary=True, format=FAMILY)
+            return thinking, sealed.ends
+    return Thinking(text=text, signature=signature, summary=True, format=FAMILY), False
+
+
+def continues(before: Thinking, more: Thinking, ends: bool) -> bool:
+    """Whether ``more`` is a later piece of ``before``, which another maker thought and a stream told in pieces."""
+    if before.format == FAMILY or before.signature is not None or before.redacted is not None:
+        return False
+    if ends:
+        return more.format == before.format
+    return more.format == FAMILY and more.signature is None

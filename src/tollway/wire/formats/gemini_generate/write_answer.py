@@ -124,9 +124,9 @@ def write_part(block: Block, show: bool) -> Part | None:
 
 
 def thought_part(block: Thinking, text: str) -> Object | None:
-    signature = seal(block)
-    if not text and not signature:
+    if not text and block.signature is None and block.redacted is None and block.id is None:
         return None
+    signature = seal(block)
     told: Object = {"text": text, "thought": True}
     if signature:
         told["thoughtSignature"] = signature

@@ -37,6 +37,7 @@ from tollway.wire.formats.gemini_generate.errors import STATUSES, error_object
 from tollway.wire.formats.gemini_generate.grounding import write_grounding
 from tollway.wire.formats.gemini_generate.logprobs import write_logprobs
 from tollway.wire.formats.gemini_generate.shapes import FAMILY, METADATA_FIELDS, given
+from tollway.wire.formats.gemini_generate.signatures import seal
 from tollway.wire.formats.gemini_generate.usage import write_usage
 from tollway.wire.formats.gemini_generate.write_answer import (
     Object,
@@ -55,13 +56,13 @@ _encode = msgspec.json.Encoder().encode
 class _Open:
     """A block that is being told: its last known state, and what must wait for its end."""
 
-    __slots__ = ("arguments", "begins", "block", "citations", "pieces", "redacted", "signature")
+    __slots__ = ("arguments", "begins", "begun", "block", "citations", "redacted", "signature")
 
     def __init__(self, block: Block, begins: int) -> None:
         self.block = block
         self.begins = begins
         """Characters of the choice's text before this block."""
-        self.pieces: list[str] = []
+        self.begun = False
         self.arguments: list[str] = []
         self.citations: list[Citation] = []
         self.signature = ""
@@ -156,8 +157,7 @@ class Writer:
         elif isinstance(block, Thinking):
             held.signature = block.signature or ""
             held.redacted = block.redacted or ""
-            if block.text and self._show:
-                self._say(event.choice, {"text": block.text, "thought": True}, out)
+            self._thought(event.choice, held, block.text, out)
         elif isinstance(block, ToolCall):
             held.signature = block.signature or ""
             held.arguments.append(block.arguments)
@@ -178,6 +178,32 @@ class Writer:
         choice.length += len(text)
         self._say(number, {"text": text}, out, logprobs)
 
+    def _thought(self, number: int, held: _Open, text: str, out: list[bytes]) -> None:
+        if not text or not self._show:
+            return
+        told: Object = {"text": text, "thought": True}
+        if not held.begun and isinstance(held.block, Thinking) and held.block.format != FAMILY:
+            whose = seal(structs.replace(held.block, signature=None, redacted=None))
+            if whose:
+                told["thoughtSignature"] = whose
+        held.begun = True
+        self._say(number, told, out)
+
+    def _thought_over(self, number: int, block: Thinking, held: _Open, out: list[bytes]) -> None:
+        if not self._show:
+            return
+        over = structs.replace(block, signature=held.signature or None, redacted=held.redacted or None)
+        if held.begun:
+            if over.signature is None and over.redacted is None:
+                return
+            signature = seal(over, ends=True)
+            if signature:
+                self._say(number, {"text": "", "thought": True, "thoughtSignature": signature}, out)
+            return
+        part = thought_part(over, "")
+        if part is not None:
+            self._say(number, part, out)
+
     def _delta(self, event: BlockDelta, out: list[bytes]) -> None:
         held = self._open.get((event.choice, event.index))
         if held is None:
@@ -187,8 +213,8 @@ class Writer:
             if isinstance(block, Text | Refusal):
                 logprobs = event.logprobs if given(event.logprobs) else None
                 self._text(event.choice, held, event.text, out, logprobs)
-            elif isinstance(block, Thinking) and self._show and event.text:
-                self._say(event.choice, {"text": event.text, "thought": True}, out)
+            elif isinstance(block, Thinking):
+                self._thought(event.choice, held, event.text, out)
         elif event.arguments is not None:
             held.arguments.append(event.arguments)
         elif event.signature is not None:
@@ -216,12 +242,7 @@ class Writer:
             else:
                 self._say(event.choice, part, out)
         elif isinstance(block, Thinking):
-            sealed = structs.replace(
-                block, signature=held.signature or None, redacted=held.redacted or None, text=""
-            )
-            part = thought_part(sealed, "") if self._show else None
-            if part is not None:
-                self._say(event.choice, part, out)
+            self._thought_over(event.choice, block, held, out)
         elif isinstance(block, Text):
             if held.signature:
                 self._say(event.choice, {"text": "", "thoughtSignature": held.signature}, out)
@@ -257,9 +278,16 @@ def _moved(citation: Citation, by: int) -> Citation:
     return structs.replace(citation, start=citation.start + by, end=citation.end + by)
 
 
+def _line(piece: bytes) -> bytes:
+    """JSON on one line. Values passed on as they came may be indented; in JSON a line end is never more than that."""
+    if b"\n" in piece or b"\r" in piece:
+        return piece.replace(b"\n", b" ").replace(b"\r", b" ")
+    return piece
+
+
 def stream_writer(conversation: Conversation) -> Writer:
     """Server-sent events, framed by CRLF as Google frames them."""
-    return Writer(conversation, lambda piece: b"data: " + piece + b"\r\n\r\n", lambda: b"")
+    return Writer(conversation, lambda piece: b"data: " + _line(piece) + b"\r\n\r\n", lambda: b"")
 
 
 class _Array:
@@ -270,7 +298,7 @@ class _Array:
 
     def frame(self, piece: bytes) -> bytes:
         begun, self._begun = self._begun, True
-        return (b",\n" if begun else b"[") + piece
+        return (b",\n" if begun else b"[") + _line(piece)
 
     def last(self) -> bytes:
         return b"]" if self._begun else b"[]"
