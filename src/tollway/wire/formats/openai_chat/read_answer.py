@@ -33,6 +33,7 @@ from tollway.wire.formats.openai_chat.said import (
     made_id,
     metered,
     parts,
+    seconds,
     stopped_at,
     thought,
 )
@@ -52,7 +53,7 @@ def read_answer(body: bytes) -> Completion:
     return Completion(
         id=answer_id,
         model=found.model or "",
-        created=int(found.created or 0),
+        created=seconds(found.created),
         choices=tuple(choices),
         usage=metered(found.usage),
         raw_usage=found.usage if given(found.usage) else Raw(),

@@ -81,8 +81,8 @@ def read_request(body: bytes) -> Conversation:
         top_logprobs=request.top_logprobs,
         n=request.n or 1,
         modalities=tuple(request.modalities or ()),
-        audio=request.audio if given(request.audio) else Raw(),
-        prediction=request.prediction if given(request.prediction) else Raw(),
+        audio=_object(request.audio, "audio"),
+        prediction=_object(request.prediction, "prediction"),
         verbosity=request.verbosity,
         service_tier=request.service_tier,
         metadata=_metadata(request.metadata) if request.metadata else {},
@@ -111,6 +111,15 @@ def _extra(fields: dict[str, Raw]) -> tuple[Extra, ...]:
         if more:
             extra.append(Extra(format=FAMILY, name="stream_options", raw=Raw(encode(more))))
     return tuple(extra)
+
+
+def _object(raw: Raw, name: str) -> Raw:
+    """A field that is carried as it came: empty where it was not given. Raises BadRequest unless it is an object."""
+    if not given(raw):
+        return Raw()
+    if bytes(raw).lstrip()[:1] != b"{":
+        raise BadRequest(f"'{name}' must be an object, not {bodies.kind(raw)}.", param=name)
+    return raw
 
 
 def _metadata(values: dict[str, Raw]) -> dict[str, str]:
@@ -156,10 +165,9 @@ def _tools(request: Request) -> tuple[Tool | ServerTool, ...]:
     if request.tools is None:
         for number, function in enumerate(request.functions or ()):
             tools.append(_function(function, f"functions.{number}"))
-    if given(request.web_search_options):
-        tools.append(
-            ServerTool(kind="web_search", name="web_search", format=FAMILY, raw=request.web_search_options)
-        )
+    search = _object(request.web_search_options, "web_search_options")
+    if bytes(search):
+        tools.append(ServerTool(kind="web_search", name="web_search", format=FAMILY, raw=search))
     return tuple(tools)
 
 

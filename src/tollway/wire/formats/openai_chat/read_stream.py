@@ -44,6 +44,7 @@ from tollway.wire.formats.openai_chat.said import (
     made_id,
     metered,
     parts,
+    seconds,
     stopped_at,
     thought,
 )
@@ -142,7 +143,7 @@ class ChatStreamReader:
             Start(
                 id=self._answer_id,
                 model=chunk.model or "",
-                created=int(chunk.created or 0),
+                created=seconds(chunk.created),
                 service_tier=chunk.service_tier,
             )
         )

@@ -272,7 +272,7 @@ class Answer(Struct):
     id: str | int | None = None
     object: str | None = None
     model: str | None = None
-    created: int | float | None = None
+    created: int | float | str | None = None
     choices: list[AnswerChoice] | None = None
     usage: Raw = Raw()
     service_tier: str | None = None

@@ -18,6 +18,7 @@ from tollway.wire.conversation import (
 )
 from tollway.wire.decoding import answer as decode_answer
 from tollway.wire.decoding import given
+from tollway.wire.formats.openai_chat.said import seconds
 from tollway.wire.formats.openai_chat.shapes import FINISH_READ
 from tollway.wire.formats.openai_chat.usage import write_usage
 from tollway.wire.formats.openai_completions.logprobs import from_chat, to_chat
@@ -47,7 +48,7 @@ def read_answer(body: bytes) -> Completion:
     return Completion(
         id="" if found.id is None else str(found.id),
         model=found.model or "",
-        created=int(found.created or 0),
+        created=seconds(found.created),
         choices=tuple(_read_choice(choice) for choice in found.choices),
         usage=read_usage(found.usage) if given(found.usage) else None,
         raw_usage=found.usage if given(found.usage) else Raw(),

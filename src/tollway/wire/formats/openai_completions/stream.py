@@ -30,6 +30,7 @@ from tollway.wire.conversation import (
 from tollway.wire.decoding import answer as decode_answer
 from tollway.wire.decoding import given
 from tollway.wire.formats.openai_chat.read_stream import read_failure
+from tollway.wire.formats.openai_chat.said import seconds
 from tollway.wire.formats.openai_chat.usage import write_usage
 from tollway.wire.formats.openai_chat.write_stream import write_failure
 from tollway.wire.formats.openai_completions.answer import FINISH_WRITTEN, finish, stopped_at
@@ -107,7 +108,7 @@ class CompletionStreamReader:
                 Start(
                     id="" if chunk.id is None else str(chunk.id),
                     model=chunk.model or "",
-                    created=int(chunk.created or 0),
+                    created=seconds(chunk.created),
                     service_tier=chunk.service_tier,
                 )
             )
