@@ -55,6 +55,7 @@ def test_wrong_use_is_said_and_has_its_exit_code():
         (["--latency"], "requires an argument"),
         (["--port", "99999"], "65535"),
         (["--stop-after", "soon"], "duration"),
+        (["--aws-keys", "id"], "ID:SECRET"),
         (["--malformed", "all"], "status_line"),
     ):
         done = run(*arguments)

@@ -15,7 +15,7 @@ from tollway.simulator.answer import Dialect
 from tollway.simulator.dialects import DIALECTS
 from tollway.simulator.knobs import GRAMMAR, NEUTRAL, UnknownKnob, duration, set_knobs
 from tollway.simulator.running import run
-from tollway.simulator.server import Simulator
+from tollway.simulator.server import AWS_KEYS, Simulator
 
 BILL_ENTRIES = 200_000
 
@@ -50,6 +50,15 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: str | No
         raise click.BadParameter(f"expected {error}") from error
 
 
+def _key_pair(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, str]:
+    if value is None:
+        return AWS_KEYS
+    key, colon, secret = value.partition(":")
+    if not key or not colon or not secret:
+        raise click.BadParameter("expected ID:SECRET")
+    return key, secret
+
+
 @click.command(
     "mock",
     epilog="Example: tollway mock --port 9100 --latency 20ms..80ms --errors 1% --status 429 --retry-after 2",
@@ -59,6 +68,12 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: str | No
     "--port", default=9100, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one."
 )
 @click.option("--require-key", metavar="KEY", help="Refuse every other key with 401.")
+@click.option(
+    "--aws-keys",
+    metavar="ID:SECRET",
+    callback=_key_pair,
+    help="The pair that signs requests to Bedrock's paths; by default the one of AWS's documentation.",
+)
 @click.option(
     "--bill",
     type=click.Choice(["full", "totals"]),
@@ -77,6 +92,7 @@ def mock(
     host: str,
     port: int,
     require_key: str | None,
+    aws_keys: tuple[str, str],
     bill: str,
     record: int,
     seed: int,
@@ -117,6 +133,7 @@ def mock(
             bill_entries=0 if bill == "totals" else BILL_ENTRIES,
             record=record,
             seed=seed,
+            aws_keys=aws_keys,
             stop_after=stop_after,
             ready=ready,
         )

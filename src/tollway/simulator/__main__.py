@@ -11,6 +11,7 @@ import sys
 
 from tollway.simulator.knobs import GRAMMAR, NEUTRAL, UnknownKnob, duration, set_knobs
 from tollway.simulator.running import run
+from tollway.simulator.server import AWS_KEYS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,6 +19,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9100)
     parser.add_argument("--require-key", metavar="KEY")
+    parser.add_argument(
+        "--aws-keys", metavar="ID:SECRET", help="the pair that signs requests to Bedrock's paths"
+    )
     parser.add_argument("--bill-entries", type=int, default=200_000, help="lines kept; 0 keeps totals only")
     parser.add_argument("--record", type=int, default=64, help="requests kept for GET /requests")
     parser.add_argument("--seed", type=int, default=0)
@@ -32,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     wanted = [(name, getattr(given, f"knob_{name}")) for name in GRAMMAR]
     try:
         knobs = set_knobs(NEUTRAL, [(name, value or None) for name, value in wanted if value is not None])
+        aws_keys = AWS_KEYS if given.aws_keys is None else key_pair(given.aws_keys)
         stop_after = None if given.stop_after is None else seconds(given.stop_after)
     except (UnknownKnob, ValueError) as error:
         parser.error(str(error))
@@ -44,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
             bill_entries=given.bill_entries,
             record=given.record,
             seed=given.seed,
+            aws_keys=aws_keys,
             stop_after=stop_after,
             ready=lambda simulator: print(f"listening on {simulator.url}", flush=True),
         )
@@ -51,6 +57,14 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"cannot listen on {given.host}:{given.port}: {error.strerror or error}", file=sys.stderr)
         return 1
     return 0
+
+
+def key_pair(text: str) -> tuple[str, str]:
+    """``ID:SECRET`` taken apart. Raises ValueError."""
+    key, colon, secret = text.partition(":")
+    if not key or not colon or not secret:
+        raise ValueError("AWS keys are written ID:SECRET")
+    return key, secret
 
 
 def seconds(text: str) -> float:

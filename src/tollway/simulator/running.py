@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from tollway.simulator.knobs import NEUTRAL, Knobs
-from tollway.simulator.server import Simulator
+from tollway.simulator.server import AWS_KEYS, Simulator
 
 
 def _runner() -> asyncio.Runner:
@@ -30,12 +30,20 @@ def run(
     bill_entries: int = 200_000,
     record: int = 64,
     seed: int = 0,
+    aws_keys: tuple[str, str] = AWS_KEYS,
     stop_after: float | None = None,
     ready: Callable[[Simulator], None],
 ) -> Simulator:
     """Serve until SIGINT, SIGTERM or ``stop_after`` seconds; ``ready`` is called once it listens. Raises
     OSError."""
-    simulator = Simulator(knobs, require_key=require_key, bill_entries=bill_entries, record=record, seed=seed)
+    simulator = Simulator(
+        knobs,
+        require_key=require_key,
+        bill_entries=bill_entries,
+        record=record,
+        seed=seed,
+        aws_keys=aws_keys,
+    )
 
     async def serve() -> None:
         loop = asyncio.get_running_loop()
@@ -124,7 +132,9 @@ def start_in_thread(
     port: int = 0,
     require_key: str | None = None,
     bill_entries: int = 10_000,
+    aws_keys: tuple[str, str] = AWS_KEYS,
 ) -> RunningSimulator:
     """A simulator on loopback beside whatever else the process does. Raises OSError where it cannot
     listen."""
-    return RunningSimulator(Simulator(knobs, require_key=require_key, bill_entries=bill_entries), host, port)
+    simulator = Simulator(knobs, require_key=require_key, bill_entries=bill_entries, aws_keys=aws_keys)
+    return RunningSimulator(simulator, host, port)

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from tollway.simulator.answer import Dialect
 from tollway.simulator.dialects.anthropic import ANTHROPIC
+from tollway.simulator.dialects.bedrock import BEDROCK
 from tollway.simulator.dialects.gemini import GEMINI
 from tollway.simulator.dialects.openai import OPENAI
 
-DIALECTS: tuple[Dialect, ...] = (OPENAI, ANTHROPIC, GEMINI)
+DIALECTS: tuple[Dialect, ...] = (OPENAI, ANTHROPIC, GEMINI, BEDROCK)
 """OpenAI's first: it answers what nobody owns."""

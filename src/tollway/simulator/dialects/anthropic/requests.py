@@ -71,17 +71,18 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 def read(request: Request) -> Plain:
     body = json_object(request, invalid)
     required = ("max_tokens", "messages", "model")
-    _check(body, required)
+    check(body, required)
     return Plain(body["model"], body, request)
 
 
 def read_count(request: Request) -> Plain:
     body = json_object(request, invalid)
-    _check(body, ("messages", "model"))
+    check(body, ("messages", "model"))
     return Plain(body["model"], body, request)
 
 
-def _check(body: Body, required: tuple[str, ...]) -> None:
+def check(body: Body, required: tuple[str, ...]) -> None:
+    """Raises the Refusal of a request that the vendor does not take. ``model`` must be there in any case."""
     for name in required:
         if name not in body:
             raise invalid(f"{name}: Field required")
