@@ -15,7 +15,8 @@ from tollway.wire.conversation import Conversation
 from tollway.wire.formats.openai_responses.shapes import FAMILY, Namespace
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
-_LONGEST_CORE = 40
+_PREFIXES = ("resp_", "chatcmpl-", "msg_")
+_LONGEST_CORE = 48
 _LONGEST_NAME = 64
 NAMESPACES = "namespaces"
 """The Extra in which a conversation keeps the namespaces of its tools."""
@@ -34,14 +35,17 @@ def response_id(answer_id: str) -> str:
 
 def item_id(prefix: str, answer_id: str, index: int) -> str:
     """The id of an output item: ``prefix`` is ``msg``, ``fc``, ``ctc``, ``rs`` or ``ig``."""
-    return f"{prefix}_{_core(answer_id.removeprefix('resp_'))}_{index}"
+    return f"{prefix}_{_core(answer_id)}_{index}"
 
 
-def _core(text: str) -> str:
-    """What an id is made of: the answer's id where it can stand as it is, else a digest of it."""
+def _core(answer_id: str) -> str:
+    """What ids are made of: the answer's id without its format's prefix where it can stand as it is, else a digest."""
+    text = answer_id
+    for prefix in _PREFIXES:
+        text = text.removeprefix(prefix)
     if text and len(text) <= _LONGEST_CORE and not _UNSAFE.search(text):
         return text
-    return _digest(text)[:_LONGEST_CORE]
+    return _digest(answer_id)[:_LONGEST_CORE]
 
 
 def flat_name(namespace: str | None, name: str) -> str:

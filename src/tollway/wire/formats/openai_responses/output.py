@@ -142,7 +142,7 @@ class Output:
     # -------------------------------------------------------------- parts
 
     def _open(self, item: Fields) -> Fields:
-        self.close()
+        """Open ``item``; whatever was open has been closed before its id was made, as ids count items."""
         self._emit("response.output_item.added", {"output_index": len(self.items), "item": item})
         self._item = item
         return item
@@ -188,6 +188,7 @@ class Output:
     def _message(self) -> Fields:
         if self._item is not None and self._item["type"] == "message":
             return self._item
+        self.close()
         return self._open(
             {
                 "type": "message",
@@ -215,6 +216,7 @@ class Output:
     def _reasoning(self, block: Thinking) -> Fields:
         if self._item is not None and self._item["type"] == "reasoning":
             return self._item
+        self.close()
         own = block.id if block.format == FAMILY else None
         item = self._open({"type": "reasoning", "id": own or self._id("rs"), "summary": []})
         self._thought = own
@@ -239,6 +241,7 @@ class Output:
     # -------------------------------------------------------------- calls
 
     def _start_call(self, block: ToolCall) -> None:
+        self.close()
         space, name = self._flat.get(block.name, (None, block.name))
         self._convert = block.name in self._custom and not block.custom
         custom = block.custom or self._convert
@@ -313,6 +316,7 @@ class Output:
         if block.source.kind != "data":
             self.say(f"![image]({write_url(block.source, 'image/png')})")
             return
+        self.close()
         item = self._open(
             {
                 "type": "image_generation_call",

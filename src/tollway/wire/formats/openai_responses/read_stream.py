@@ -7,6 +7,7 @@ nothing. Progress of tools the provider runs is passed over: their item comes wh
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import msgspec
@@ -60,7 +61,9 @@ class ResponseReader:
     def finish(self) -> list[StreamEvent]:
         rest = self._splitter.rest()
         if rest.strip():
-            self._frame(rest)
+            # A last event without its blank line counts, one that was torn off does not.
+            with contextlib.suppress(Unreadable):
+                self._frame(rest)
         if not self._over:
             self._over = True
             self._out.append(Failed(message="The provider's stream broke off before the response was over."))

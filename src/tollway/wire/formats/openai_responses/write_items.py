@@ -23,7 +23,7 @@ from tollway.wire.conversation import (
     ToolCall,
     ToolResult,
 )
-from tollway.wire.formats.openai_responses.names import by_flat_name
+from tollway.wire.formats.openai_responses.names import by_flat_name, item_id
 from tollway.wire.formats.openai_responses.parts import PART, write_annotation, write_input
 from tollway.wire.formats.openai_responses.read_request import STANDING
 from tollway.wire.formats.openai_responses.shapes import FAMILY
@@ -100,19 +100,14 @@ class ItemWriter:
 
     def _assistant(self, message: Message) -> None:
         said: list[Item] = []
-        first = True
+        known = message.id if self._own and message.id and message.id.startswith("msg") else None
 
         def close() -> None:
-            nonlocal first
-            if not said:
-                return
-            item: dict[str, object] = {"type": "message", "role": "assistant", "content": list(said)}
-            if first and self._own and message.id and message.id.startswith("msg"):
-                item["id"] = message.id
-                item["status"] = "completed"
-            first = False
-            said.clear()
-            self.items.append(item)
+            nonlocal known
+            if said:
+                self.items.append(self._said(list(said), known))
+                said.clear()
+                known = None
 
         for block in message.blocks:
             if isinstance(block, Text):
@@ -131,6 +126,20 @@ class ItemWriter:
             # What is said after a call stands behind the call's output.
             self._answer_calls()
         close()
+
+    def _said(self, parts: list[Item], known: str | None) -> Item:
+        """What the model said before. One plain text is written in the short form, which takes no id; the long form
+        demands one, and any will do that begins like a message's."""
+        only = parts[0]
+        if known is None and len(parts) == 1 and isinstance(only, dict) and not only.get("annotations", True):
+            return {"type": "message", "role": "assistant", "content": only["text"]}
+        return {
+            "type": "message",
+            "id": known or item_id("msg", "input", len(self.items)),
+            "status": "completed",
+            "role": "assistant",
+            "content": parts,
+        }
 
     def _output_text(self, block: Text) -> Item:
         annotations = [write_annotation(citation, len(block.text)) for citation in block.citations]
