@@ -42,16 +42,18 @@ def places(value: Any, here: Place = ()) -> Iterator[Place]:
 
 
 def spoilt(value: Any) -> Iterator[Any]:
-    for place in places(value):
-        for junk in JUNK:
+    """The value with one place left out or filled with junk, for every place and junk."""
+    for place in list(places(value)):
+        for junk in (None, *JUNK):
             found = copy.deepcopy(value)
             target = found
             for key in place[:-1]:
                 target = target[key]
-            target[place[-1]] = junk
+            if junk is None:
+                del target[place[-1]]
+            else:
+                target[place[-1]] = None if junk == "null" else junk
             yield found
-        del target[place[-1]]
-        yield found
 
 
 def test_requests() -> None:

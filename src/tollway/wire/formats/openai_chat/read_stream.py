@@ -1,8 +1,8 @@
 """A provider's Chat Completions stream into the hub's events, for all the ways servers say it.
 
-Calls are told apart by more than their index: some servers give none, or 0 for every call. Thoughts, text and
-refusals are closed when the next kind begins; calls stay open side by side until the choice ends, as their pieces may
-interleave. A choice is finished when the stream is, because several servers go on after the finish reason.
+Thoughts, text and refusals are closed when the next kind begins; calls stay open side by side until the choice ends,
+as their pieces may interleave. A choice is finished when the stream is, because several servers go on after the
+finish reason.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from tollway.wire.conversation import (
 )
 from tollway.wire.decoding import answer as decode_answer
 from tollway.wire.decoding import given
+from tollway.wire.formats.openai_chat.calls import Calls, CallSoFar
 from tollway.wire.formats.openai_chat.read_turns import argument_text, call_signature
 from tollway.wire.formats.openai_chat.said import (
     citation,
@@ -61,7 +62,6 @@ from tollway.wire.formats.openai_stream import error_status
 
 _decoder = msgspec.json.Decoder(Answer)
 _decode_error = msgspec.json.Decoder(ErrorFields).decode
-_decode_any = msgspec.json.Decoder().decode
 
 Kind = Literal["text", "thinking", "refusal", "audio"]
 _NO_RAW = Raw()
@@ -158,36 +158,10 @@ class ChatStreamReader:
         events.append(End())
 
 
-class _Call:
-    """A call under way. ``id`` is the provider's, None while it gave none."""
-
-    __slots__ = ("arguments", "block", "custom", "id", "name", "signature")
-
-    def __init__(self, call_id: str | None, custom: bool) -> None:
-        self.id = call_id
-        self.name = ""
-        self.custom = custom
-        self.arguments: list[str] = []
-        self.signature: str | None = None
-        self.block: int | None = None
-
-    def complete(self) -> bool:
-        """Whether its arguments are whole JSON already: what follows belongs to another call."""
-        text = "".join(self.arguments)
-        if not text.strip():
-            return False
-        try:
-            _decode_any(text)
-        except (msgspec.DecodeError, RecursionError):
-            return False
-        return True
-
-
 class _ChoiceReader:
     __slots__ = (
         "_answer_id",
         "_blocks",
-        "_by_index",
         "_calls",
         "_choice",
         "_details",
@@ -206,8 +180,7 @@ class _ChoiceReader:
         self._blocks = 0
         self._open = -1
         self._open_kind: Kind | None = None
-        self._calls: list[_Call] = []
-        self._by_index: dict[int, _Call] = {}
+        self._calls = Calls()
         self._ids: set[str] = set()
         self._details: list[Raw] = []
         self._thought = False
@@ -348,7 +321,7 @@ class _ChoiceReader:
             name, arguments = delta.function.name, argument_text(delta.function.arguments)
         else:
             name, arguments = None, ""
-        call = self._which(delta, name, arguments)
+        call = self._calls.which(delta, name)
         if name and not call.name:
             call.name = name
         signature = call_signature(delta.extra_content)
@@ -365,34 +338,9 @@ class _ChoiceReader:
             call.signature = signature
             events.append(BlockDelta(index=call.block, signature=signature, choice=self._choice))
 
-    def _which(self, delta: Call, name: str | None, arguments: str) -> _Call:
-        """The call a delta goes on with, or a new one."""
-        index, call_id = delta.index, delta.id or None
-        if index is not None:
-            call = self._by_index.get(index)
-        elif call_id is not None:
-            call = next((known for known in self._calls if known.id == call_id), None)
-        else:
-            call = self._calls[-1] if self._calls else None
-        if call is not None:
-            if call_id is not None and call.id is not None and call_id != call.id:
-                call = None  # the index is used again
-            elif call_id is None and name and call.name and (name != call.name or call.complete()):
-                call = None  # no ids at all: a name begins a call
-        if call is None and call_id is not None and not name:
-            call = next((known for known in self._calls if known.id == call_id), None)
-        if call is None:
-            call = _Call(call_id, delta.custom is not None)
-            self._calls.append(call)
-        elif call_id is not None and call.id is None and call.block is None:
-            call.id = call_id
-        if index is not None:
-            self._by_index[index] = call
-        return call
-
-    def _begin_call(self, call: _Call, events: list[StreamEvent]) -> None:
+    def _begin_call(self, call: CallSoFar, events: list[StreamEvent]) -> None:
         self._stop(events)
-        place = self._calls.index(call)
+        place = self._calls.all.index(call)
         call_id = call.id or made_id(self._answer_id, self._choice, place)
         if call_id in self._ids:
             call_id = f"{call_id}_{place}"
@@ -409,7 +357,7 @@ class _ChoiceReader:
 
     def close(self, events: list[StreamEvent]) -> None:
         self._stop(events)
-        for call in self._calls:
+        for call in self._calls.all:
             if call.block is None:
                 self._begin_call(call, events)
             assert call.block is not None
@@ -420,7 +368,7 @@ class _ChoiceReader:
             self._whole(details_block(self._details), events)
         events.append(
             Finished(
-                finish=finish(self.reason, called=bool(self._calls), refused=self._refused),
+                finish=finish(self.reason, called=bool(self._calls.all), refused=self._refused),
                 stop_sequence=self._stop_sequence,
                 choice=self._choice,
             )
