@@ -365,6 +365,11 @@ def test_opaque_blocks() -> None:
     assert lost == {"messages.server_tool_use": "meaning"}
 
 
+def test_words_behind_an_opaque_part_of_the_user() -> None:
+    own = Opaque(format="gemini", kind="newKind", raw=Raw(b'{"text":"x"}'))
+    assert contents(says("user", own), HI) == [{"role": "user", "parts": [{"text": "x"}, {"text": "hi"}]}]
+
+
 # ------------------------------------------------------------------ attachments
 
 

@@ -77,7 +77,7 @@ def decode(raw: Raw, path: str, extras: list[Extra] | None) -> Part | Opaque | N
 def _looked_at_again(raw: Raw, path: str, extras: list[Extra] | None) -> Part | Opaque | None:
     fields = read(fields_of, raw, path)
     known = {name: value for name, value in fields.items() if name in PART_FIELDS}
-    others = [name for name in fields if name not in PART_FIELDS]
+    others = [name for name, value in fields.items() if name not in PART_FIELDS and given(value)]
     if not CONTENT_FIELDS & known.keys():
         for name in others:
             if name not in MODIFIERS:

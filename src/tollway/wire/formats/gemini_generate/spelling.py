@@ -123,9 +123,8 @@ def _names(shape: Shape) -> set[str]:
 
 _ALL = _names(COUNT) | _names(EMBED)
 _CAMEL = {_snake(name): name for name in _ALL if _snake(name) != name}
-_SNAKE_KEY = re.compile(
-    b'"(?:' + b"|".join(sorted((name.encode() for name in _CAMEL), reverse=True)) + rb')"\s*:'
-)
+_SNAKE = frozenset(name.encode() for name in _CAMEL)
+_KEY = re.compile(rb'"([a-z]++_[a-z_]++)"\s*+:')
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _items = msgspec.json.Decoder(list[Raw]).decode
 _encode = msgspec.json.Encoder().encode
@@ -133,7 +132,7 @@ _encode = msgspec.json.Encoder().encode
 
 def respelled(body: bytes, shape: Shape) -> bytes:
     """``body`` with its snake_case names in camelCase; the same object where there are none."""
-    if b"_" not in body or not _SNAKE_KEY.search(body):
+    if b"_" not in body or not any(match[1] in _SNAKE for match in _KEY.finditer(body)):
         return body
     try:
         return _respell(body, shape)

@@ -130,7 +130,7 @@ class _Turns:
         if last is not None and last["role"] == role:
             held = last["parts"]
             assert isinstance(held, list)
-            if not held or "functionResponse" not in held[-1]:
+            if not held or not (isinstance(held[-1], dict) and "functionResponse" in held[-1]):
                 return held
         fresh: list[Part] = []
         self.contents.append({"role": role, "parts": fresh})
