@@ -49,7 +49,7 @@ def write_tools(conversation: Conversation, profile: Profile, lost: Losses) -> t
             if written is not None and written not in others:
                 others.append(written)
         elif tool.custom:
-            lost.meaning("tools")  # free text in place of arguments
+            lost.meaning("tools.custom")  # free text in place of arguments
         else:
             declared.append(_declaration(tool, place, lost))
     if not declared:
@@ -87,7 +87,7 @@ def _server_tool(tool: ServerTool, lost: Losses) -> object | None:
         return _mcp(settings, lost)
     field = _EQUIVALENTS.get(tool.kind)
     if field is None:
-        lost.meaning("tools")
+        lost.meaning(f"tools.{tool.kind}")
         return None
     for name in settings:
         if name not in ("type", "name"):
@@ -101,7 +101,7 @@ def _mcp(settings: dict[str, Raw], lost: Losses) -> object | None:
     label = next((plain[name] for name in _MCP_NAMES if isinstance(plain.get(name), str)), None)
     if url is None or plain.get("require_approval", "never") != "never" or plain.get("allowed_tools"):
         # Google calls every tool of the server without asking.
-        lost.meaning("tools")
+        lost.meaning("tools.mcp")
         return None
     transport: Object = {"url": url}
     headers = plain.get("headers")
