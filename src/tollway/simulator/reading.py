@@ -56,7 +56,7 @@ def whole(value: Any) -> int | None:
 
 def weight(value: Any) -> int:
     """Tokens of any JSON value: a string is text, anything else counts as its JSON."""
-    if value is None:
+    if value is None or value in ("", [], {}):
         return 0
     if isinstance(value, str):
         return count(value)

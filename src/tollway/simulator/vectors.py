@@ -20,3 +20,9 @@ def vector(text: str, dimensions: int) -> list[float]:
     if length == 0.0:
         values[0] = length = 1.0
     return [value / length for value in values]
+
+
+def closeness(query: str, text: str) -> float:
+    """How near two texts are, from 0 to 1, rounded to six digits."""
+    pairs = zip(vector(query, 256), vector(text, 256), strict=True)
+    return round(min(1.0, max(0.0, sum(one * other for one, other in pairs))), 6)
