@@ -419,6 +419,14 @@ def test_signs_of_life_and_unknown_events() -> None:
     assert isinstance(events[-1], End)
 
 
+def test_a_tools_own_error_is_not_the_streams() -> None:
+    failed = {"type": "response.mcp_call.failed", "output_index": 0, "error": {"message": "no such tool"}}
+    unnamed = {**_RESPONSE, "id": None, "model": None}
+    events = read_all(frames(_CREATED, failed, {"type": "response.completed", "response": unnamed}))
+    assert isinstance(events[-1], End)
+    assert CODEC.read_answer(json.dumps(unnamed).encode()).id == ""
+
+
 def test_a_stream_that_breaks_off_has_failed() -> None:
     data = (GOLDEN / "stream.sse").read_bytes()
     events = read_all(data[: len(data) // 2])
@@ -578,7 +586,7 @@ def test_signed_thoughts_of_other_providers_travel_through_the_client(summary: s
     call = ToolCall(id="toolu_1", name="f", signature="thought-signature")
     output = whole(answered(*thoughts, call, finish="tool_calls"), asked)["output"]
     for item in output:
-        # Clients such as Codex hand back neither ids nor the content of a thought.
+        # Some clients hand back neither ids nor the content of a thought.
         item.pop("id")
         item.pop("content", None)
     result = {"type": "function_call_output", "call_id": "toolu_1", "output": "ok"}

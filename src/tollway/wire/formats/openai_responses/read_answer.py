@@ -48,8 +48,8 @@ def completion(response: shapes.Response) -> Completion:
         raise Unreadable(f"the response {response.status}" + (f" with {code}" if code else ""))
     given = decoding.given(response.usage)
     return Completion(
-        id=response.id,
-        model=response.model,
+        id=response.id or "",
+        model=response.model or "",
         created=int(response.created_at or 0),
         choices=(
             Choice(blocks=tuple(blocks), finish=finish_of(response, blocks), logprobs=joined(logprobs)),

@@ -27,6 +27,8 @@ _error = msgspec.json.Decoder(shapes.AnswerError)
 _BEGINNINGS = frozenset(("response.created", "response.queued", "response.in_progress"))
 _ENDS = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
 _LIFE = frozenset(("keepalive", "ping"))
+_ERRORS = frozenset(("error", "response.error", ""))
+"""An error without a type is how servers of the chat format tell one. Other events may hold the error of a tool."""
 _FAILED = ("failed", "cancelled")
 _STATUS = {
     "rate_limit_exceeded": 429,
@@ -94,7 +96,7 @@ class ResponseReader:
             self._begin(event)
         elif event.type in _ENDS:
             self._end(event)
-        elif event.type == "error" or decoding.given(event.error):
+        elif event.type in _ERRORS and (event.type or decoding.given(event.error)):
             self._read_error(event)
         elif event.type in _LIFE:
             self._out.append(Ping())
@@ -108,8 +110,8 @@ class ResponseReader:
             found = decoding.answer(_response, event.response, "the response")
         self._out.append(
             Start(
-                id=found.id,
-                model=found.model,
+                id=found.id or "",
+                model=found.model or "",
                 created=int(found.created_at or 0),
                 service_tier=found.service_tier,
             )

@@ -209,8 +209,8 @@ class IncompleteDetails(Struct):
 class Response(Struct):
     """The response object as far as the hub knows it."""
 
-    id: str = ""
-    model: str = ""
+    id: str | None = None
+    model: str | None = None
     created_at: float | None = None
     status: str | None = None
     error: AnswerError | None = None
