@@ -33,6 +33,7 @@ MODULES = (
     "pipeline/reserve.py",
     "pipeline/resolve.py",
     "pipeline/serve.py",
+    "pipeline/services.py",
     "pipeline/snapshot.py",
     "pricing/cost.py",
     "providers/provider.py",

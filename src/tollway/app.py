@@ -50,6 +50,7 @@ from tollway.sinks import open_sinks
 from tollway.storage.spool import Spool
 
 if TYPE_CHECKING:  # SQLAlchemy is imported only where there is a database
+    from tollway.jobs.write_ledger import LedgerWriter
     from tollway.storage.engine import Database
     from tollway.storage.repositories.events import Events
     from tollway.storage.repositories.keys import Keys
@@ -100,7 +101,7 @@ class Process:
         self.database: Database | None = None
         self.keys: Keys | None = None
         self.events: Events | None = None
-        self.ledger: SinkWriter | LedgerWriter
+        self.ledger: SinkWriter | LedgerWriter  # the latter reads the spool for the database
         self._reread = reread
         self._tasks: list[asyncio.Task[None]] = []
         self._stored: list[VirtualKey] = []

@@ -52,8 +52,8 @@ async def test_pragmas(database: Database) -> None:
         names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "page_size")
         return [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
 
-    assert await database.write(ask) == ["wal", 1, 1, 5000, 8192]
-    assert await database.read(ask) == ["wal", 1, 1, 5000, 8192]
+    assert await database.write(ask) == ["wal", 1, 1, 5000, 16384]
+    assert await database.read(ask) == ["wal", 1, 1, 5000, 16384]
     # For a durable transaction only.
     assert (await database.write(ask, durable=True))[1] == 2
     assert (await database.write(ask))[1] == 1

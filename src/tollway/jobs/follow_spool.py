@@ -23,7 +23,9 @@ _log = logging.getLogger(__name__)
 BATCH_RECORDS = 256
 BATCH_BYTES = 256 * 1024
 PAUSE = 0.2
-"""Seconds between two looks at the spool. Requests never wake this loop: the spool's end is the sign."""
+LOOKS = 8
+"""Seconds a batch may take to gather, and how often meanwhile is looked whether it is full. Requests never wake this
+loop: the spool's end is the sign."""
 
 FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0
 """Seconds to wait after a failure, doubled up to the longest."""
@@ -71,6 +73,10 @@ class Follower(ABC, Generic[Record]):
     def _read(self, before: Position) -> tuple[Sequence[Record], Position]:
         """The next batch, at most a few hundred KB, and the position after it."""
 
+    def _many(self) -> bool:
+        """Whether a full batch waits."""
+        return self._position is not None and self._spool.backlog(self._position) >= BATCH_BYTES
+
     @property
     def degraded(self) -> str | None:
         if not self._failure:
@@ -105,8 +111,12 @@ class Follower(ABC, Generic[Record]):
                 wait = min(wait * 2, LONGEST_WAIT)
                 continue
             wait = FIRST_WAIT
-            # A full batch means there is more; otherwise let some gather.
-            await asyncio.sleep(0 if full else PAUSE)
+            # A full batch means there is more; otherwise let some gather, unless many come at once.
+            await asyncio.sleep(0)
+            for _ in range(0 if full else LOOKS):
+                await asyncio.sleep(PAUSE / LOOKS)
+                if self._stopping or self._many():
+                    break
 
     async def drain(self, seconds: float) -> bool:
         """Carry everything the spool holds now; False when that did not work within ``seconds``."""

@@ -6,14 +6,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
 import msgspec
 from msgspec import Struct
 
 from tollway.errors import StoreUnavailable
-from tollway.jobs.follow_spool import Follower
 from tollway.model.money import Money
 from tollway.storage.repositories.events import Events
+from tollway.storage.segments import Position
 from tollway.storage.spool import Spool
 
 
@@ -30,11 +32,17 @@ class _Spend(Struct):
     key_id: str | None = None
 
 
+class Resting(Protocol):
+    """Whoever carries the spool's events into the ledger."""
+
+    def at_rest(self) -> AbstractAsyncContextManager[Position]: ...
+
+
 _decode = msgspec.json.Decoder(_Spend).decode
 
 
 async def spent(
-    wanted: Mapping[str, Since], ledger: Follower[tuple[bytes, object]], spool: Spool, events: Events
+    wanted: Mapping[str, Since], ledger: Resting, spool: Spool, events: Events
 ) -> dict[str, Money]:
     """Nano-dollars by the same names as ``wanted``. Raises StoreUnavailable.
 

@@ -212,9 +212,7 @@ class Attempt:
         entry: Entry | None = None
         if journal.ledger:
             try:
-                entry = Entry(
-                    id, time, labels.of, outcome == "error", metered.priced, cost, usage, payload
-                )
+                entry = Entry(id, time, labels.of, outcome == "error", metered.priced, cost, usage, payload)
             except ValueError:
                 entry = None  # beyond counting: the ledger puts the record aside and says so
         journal.append(payload, entry)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from tollway.pipeline.record import Journal
@@ -23,27 +22,39 @@ class Contents(Protocol):
     def offer(self, event_id: str, request: bytes, answer: bytes) -> None: ...
 
 
-@dataclass(slots=True)
 class Tally:
     """Counts of this process, for status pages: requests by how they ended."""
 
-    requests: int = 0
-    refused: dict[str, int] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.requests = 0
+        self.refused: dict[str, int] = {}
 
     def refuse(self, code: str) -> None:
         self.refused[code] = self.refused.get(code, 0) + 1
 
 
-@dataclass(slots=True)
 class Services:
     """``snapshot`` is the one thing that is swapped while the process runs."""
 
-    snapshot: Snapshot
-    counters: Counters
-    upstream: Upstream
-    journal: Journal
-    contents: Contents | None
-    clock: Callable[[], float]
-    wall_clock: Callable[[], float]
-    jitter: Callable[[], float]
-    tally: Tally = field(default_factory=Tally)
+    def __init__(
+        self,
+        *,
+        snapshot: Snapshot,
+        counters: Counters,
+        upstream: Upstream,
+        journal: Journal,
+        contents: Contents | None,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+        jitter: Callable[[], float],
+        tally: Tally | None = None,
+    ) -> None:
+        self.snapshot = snapshot
+        self.counters = counters
+        self.upstream = upstream
+        self.journal = journal
+        self.contents = contents
+        self.clock = clock
+        self.wall_clock = wall_clock
+        self.jitter = jitter
+        self.tally = tally or Tally()

@@ -77,10 +77,18 @@ def cost(price: Price, usage: Usage, variant: str | None = None) -> Money | None
         if rate is None:
             return None
         total += units * rate
-    for name in _OTHER_UNITS:
-        if units := getattr(usage, name):
-            rate = getattr(rates, name)
-            if rate is None:
-                return None
-            total += units * rate
+    if (
+        usage.images
+        or usage.video_seconds
+        or usage.characters
+        or usage.seconds
+        or usage.pages
+        or (usage.searches or usage.requests)
+    ):
+        for name in _OTHER_UNITS:
+            if units := getattr(usage, name):
+                rate = getattr(rates, name)
+                if rate is None:
+                    return None
+                total += units * rate
     return rounded(total)

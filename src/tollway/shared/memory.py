@@ -19,6 +19,9 @@ from tollway.shared.periods import period
 
 PARTS = 60
 
+SEATED = 65_536
+"""Sets of claims whose states are remembered; past that they are looked up anew."""
+
 
 class _Window:
     """A sliding window: [part number, amount] pairs, oldest first, and their sum."""
@@ -90,16 +93,62 @@ class _Slots:
         self.held = 0
 
 
-class MemoryHold:
-    """A reservation in this process. See ``shared.interface.Hold``."""
+_REQUESTS, _TOKENS, _PURSE, _SLOTS = range(4)
 
-    __slots__ = ("_counters", "_open", "_taken")
+
+class _Seat:
+    """A claim beside its state, with what a reservation reads of both at hand."""
+
+    __slots__ = ("claim", "head", "kind", "limit", "purse", "slots", "strict", "window")
+
+    def __init__(self, claim: Claim, state: _Window | _Purse | _Slots) -> None:
+        self.claim = claim
+        self.limit = claim.limit
+        self.strict = claim.strict
+        self.window: _Window | None = None
+        self.purse: _Purse | None = None
+        self.slots: _Slots | None = None
+        self.head = ""
+        if isinstance(state, _Window):
+            self.kind = _TOKENS if claim.unit == "tokens" else _REQUESTS
+            self.window = state
+            unit = "tokens" if claim.unit == "tokens" else "requests"
+            self.head = f"x-ratelimit-limit-{unit}: {claim.limit}\r\nx-ratelimit-remaining-{unit}: "
+        elif isinstance(state, _Purse):
+            self.kind = _PURSE
+            self.purse = state
+        else:
+            self.kind = _SLOTS
+            self.slots = state
+
+
+class _Seats:
+    """The seats of one key's claims, in their order."""
+
+    __slots__ = ("claims", "seats")
+
+    def __init__(self, claims: tuple[Claim, ...], seats: list[_Seat]) -> None:
+        self.claims = claims
+        self.seats = seats
+
+
+class MemoryHold:
+    """A reservation in this process. See ``shared.interface.Hold``. ``amounts`` and ``entries`` (of windows) stand
+    beside the ``seats`` they were taken on."""
+
+    __slots__ = ("_amounts", "_counters", "_entries", "_open", "_seats")
 
     def __init__(
-        self, counters: MemoryCounters, taken: list[tuple[Claim, object, int, list[int] | None]]
+        self,
+        counters: MemoryCounters,
+        seats: list[_Seat],
+        amounts: list[int],
+        entries: list[list[int] | None],
     ) -> None:
         self._counters = counters
-        self._taken = taken
+        self._seats = seats
+        self._amounts = amounts
+        self._entries = entries
         self._open = True
 
     def settle(self, *, nano_usd: Money, tokens: int) -> None:
@@ -109,46 +158,54 @@ class MemoryHold:
         counters = self._counters
         counters.open -= 1
         now = counters.clock()
-        for claim, state, amount, entry in self._taken:
-            if isinstance(state, _Purse):
-                state.roll(now)
-                state.held -= amount
-                state.spent += nano_usd
-            elif isinstance(state, _Slots):
-                state.held -= 1
-            elif isinstance(state, _Window) and entry is not None and claim.unit == "tokens":
-                difference = tokens - amount
-                if not difference:
+        amounts = self._amounts
+        for at, seat in enumerate(self._seats):
+            kind = seat.kind
+            if kind == _PURSE:
+                purse = seat.purse
+                assert purse is not None
+                purse.roll(now)
+                purse.held -= amounts[at]
+                purse.spent += nano_usd
+            elif kind == _SLOTS:
+                slots = seat.slots
+                assert slots is not None
+                slots.held -= 1
+            elif kind == _TOKENS:
+                difference = tokens - amounts[at]
+                entry = self._entries[at]
+                window = seat.window
+                if not difference or entry is None or window is None:
                     continue
-                part = state.slide(now)
+                part = window.slide(now)
                 if entry[0] >= part - PARTS:
                     entry[1] += difference
-                    state.total += difference
+                    window.total += difference
                 elif difference > 0:  # longer ago than the window reaches: what came on top counts now
-                    window = counters._states.setdefault(claim.counter, state)  # it may have been pruned
-                    if isinstance(window, _Window):
-                        window.add(window.slide(now), difference)
+                    known = counters._states.setdefault(seat.claim.counter, window)  # it may have been pruned
+                    if isinstance(known, _Window):
+                        known.add(known.slide(now), difference)
 
     def release(self) -> None:
         self.settle(nano_usd=0, tokens=0)
 
     def ratelimit_headers(self) -> bytes:
-        requests: tuple[Claim, _Window] | None = None
-        tokens: tuple[Claim, _Window] | None = None
-        for claim, state, _, _ in self._taken:
-            if claim.unit == "requests":
-                if requests is None or _tighter(claim, state, requests):
-                    requests = (claim, state)  # type: ignore[assignment]
-            elif claim.unit == "tokens" and (tokens is None or _tighter(claim, state, tokens)):
-                tokens = (claim, state)  # type: ignore[assignment]
+        requests: _Seat | None = None
+        tokens: _Seat | None = None
+        for seat in self._seats:
+            if seat.kind == _REQUESTS:
+                if requests is None or _tighter(seat, requests):
+                    requests = seat
+            elif seat.kind == _TOKENS and (tokens is None or _tighter(seat, tokens)):
+                tokens = seat
         if requests is None and tokens is None:
             return b""
         now = self._counters.clock()
         lines = ""
         if requests is not None:
-            lines = _header_lines("requests", requests[0], requests[1], now)
+            lines = _header_lines("requests", requests, now)
         if tokens is not None:
-            lines += _header_lines("tokens", tokens[0], tokens[1], now)
+            lines += _header_lines("tokens", tokens, now)
         return lines.encode()
 
     def __enter__(self) -> MemoryHold:
@@ -167,52 +224,80 @@ class MemoryCounters:
         self.clock = clock
         self.open = 0
         self._states: dict[str, _Window | _Purse | _Slots] = {}
+        self._seated: dict[int, _Seats] = {}
 
     async def reserve(self, claims: tuple[Claim, ...], amounts: Amounts) -> MemoryHold:
         return self.reserve_now(claims, amounts)
 
     def reserve_now(self, claims: tuple[Claim, ...], amounts: Amounts) -> MemoryHold:
         now = self.clock()
-        states = self._states
-        taken: list[tuple[Claim, object, int, list[int] | None]] = []
+        known = self._seated.get(id(claims))
+        if known is None or known.claims is not claims:
+            known = self._seat(claims, now)
+        seats = known.seats
+        taking: list[int] = []
         parts: list[int] = []
-        for claim in claims:
-            state = states.get(claim.counter)
-            if state is None:
-                state = self._begin(claim, now)
-            if isinstance(state, _Window):
-                amount = 1
-                if claim.unit == "tokens":
-                    amount = amounts.tokens
-                    if amount > claim.limit >= amounts.input_tokens:
-                        amount = claim.limit
-                parts.append(state.slide(now))
-                if state.total + amount > claim.limit:
-                    raise _rate_refusal(claim, state, amount, now)
-            elif isinstance(state, _Purse):
-                amount = amounts.worst_nano_usd if claim.strict else amounts.nano_usd
-                if state.end is not None and now >= state.end:
-                    state.roll(now)
-                if state.spent + state.held + amount > claim.limit or (
-                    state.spent >= claim.limit and not amount
-                ):
-                    raise _budget_refusal(claim, state, amount)
+        for seat in seats:
+            kind = seat.kind
+            limit = seat.limit
+            amount = 1
+            part = 0
+            if kind == _PURSE:
+                purse = seat.purse
+                assert purse is not None
+                amount = amounts.worst_nano_usd if seat.strict else amounts.nano_usd
+                if purse.end is not None and now >= purse.end:
+                    purse.roll(now)
+                if purse.spent + purse.held + amount > limit or (purse.spent >= limit and not amount):
+                    raise _budget_refusal(seat.claim, purse, amount)
+            elif kind == _SLOTS:
+                slots = seat.slots
+                assert slots is not None
+                if slots.held >= limit:
+                    raise _slots_refusal(seat.claim, slots)
             else:
-                amount = 1
-                if state.held >= claim.limit:
-                    raise _slots_refusal(claim, state)
-            taken.append((claim, state, amount, None))
-        index = 0
-        for position, (claim, held, amount, _) in enumerate(taken):
-            if isinstance(held, _Window):
-                taken[position] = (claim, held, amount, held.add(parts[index], amount))
-                index += 1
-            elif isinstance(held, _Purse):
-                held.held += amount
-            elif isinstance(held, _Slots):
-                held.held += 1
+                window = seat.window
+                assert window is not None
+                if kind == _TOKENS:
+                    amount = amounts.tokens
+                    if amount > limit >= amounts.input_tokens:
+                        amount = limit
+                part = window.slide(now)
+                if window.total + amount > limit:
+                    raise _rate_refusal(seat, window, amount, now)
+            taking.append(amount)
+            parts.append(part)
+        entries: list[list[int] | None] = []
+        for at, seat in enumerate(seats):
+            amount = taking[at]
+            entry: list[int] | None = None
+            kind = seat.kind
+            if kind == _PURSE:
+                purse = seat.purse
+                assert purse is not None
+                purse.held += amount
+            elif kind == _SLOTS:
+                slots = seat.slots
+                assert slots is not None
+                slots.held += 1
+            else:
+                window = seat.window
+                assert window is not None
+                entry = window.add(parts[at], amount)
+            entries.append(entry)
         self.open += 1
-        return MemoryHold(self, taken)
+        return MemoryHold(self, seats, taking, entries)
+
+    def _seat(self, claims: tuple[Claim, ...], now: float) -> _Seats:
+        """Claims of a key do not change while it lives, so their states are looked up once (until ``prune``)."""
+        seats = []
+        for claim in claims:
+            state = self._states.get(claim.counter)
+            seats.append(_Seat(claim, self._begin(claim, now) if state is None else state))
+        if len(self._seated) >= SEATED:
+            self._seated.clear()
+        known = self._seated[id(claims)] = _Seats(claims, seats)
+        return known
 
     async def standing(self, claims: tuple[Claim, ...]) -> list[Standing]:
         now = self.clock()
@@ -249,6 +334,7 @@ class MemoryCounters:
     def prune(self, keep: frozenset[str] | set[str]) -> None:
         """Forget windows nothing is counted in and counters that no key of ``keep`` (counter names) claims."""
         now = self.clock()
+        self._seated.clear()
         for name, state in list(self._states.items()):
             if isinstance(state, _Window):
                 state.slide(now)
@@ -269,22 +355,20 @@ class MemoryCounters:
         return state
 
 
-def _tighter(claim: Claim, state: object, than: tuple[Claim, _Window]) -> bool:
+def _tighter(seat: _Seat, than: _Seat) -> bool:
     """Whether less of this limit is left, as a share of it, than of the other."""
-    assert isinstance(state, _Window)
-    return state.total * max(than[0].limit, 1) > than[1].total * max(claim.limit, 1)
+    assert seat.window is not None and than.window is not None  # noqa: PT018
+    return seat.window.total * max(than.limit, 1) > than.window.total * max(seat.limit, 1)
 
 
-def _header_lines(unit: str, claim: Claim, state: _Window, now: float) -> str:
-    limit = claim.limit
-    remaining = limit - state.total
+def _header_lines(unit: str, seat: _Seat, now: float) -> str:
+    window = seat.window
+    assert window is not None
+    remaining = seat.limit - window.total
     if remaining < 0:
         remaining = 0
-    reset = math.ceil(state.empty_at(now))
-    return (
-        f"x-ratelimit-limit-{unit}: {limit}\r\nx-ratelimit-remaining-{unit}: {remaining}\r\n"
-        f"x-ratelimit-reset-{unit}: {reset}s\r\n"
-    )
+    reset = math.ceil(window.empty_at(now))
+    return f"{seat.head}{remaining}\r\nx-ratelimit-reset-{unit}: {reset}s\r\n"
 
 
 def _iso(seconds: float | None) -> str | None:
@@ -293,7 +377,8 @@ def _iso(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _rate_refusal(claim: Claim, state: _Window, amount: int, now: float) -> RateLimitExceeded:
+def _rate_refusal(seat: _Seat, state: _Window, amount: int, now: float) -> RateLimitExceeded:
+    claim = seat.claim
     per = "minute" if claim.seconds == 60 else "day" if claim.seconds == 86400 else f"{claim.seconds} s"
     details = {
         "limit": claim.label,
@@ -311,7 +396,7 @@ def _rate_refusal(claim: Claim, state: _Window, amount: int, now: float) -> Rate
     details["resets_at"] = _iso(now + wait) or ""
     seconds = math.ceil(wait)
     headers = {"retry-after": str(seconds), "retry-after-ms": str(math.ceil(wait * 1000))}
-    lines = _header_lines("requests" if claim.unit == "requests" else "tokens", claim, state, now)
+    lines = _header_lines("requests" if claim.unit == "requests" else "tokens", seat, now)
     for line in lines.split("\r\n")[:-1]:
         name, _, value = line.partition(": ")
         headers[name] = value

@@ -100,7 +100,8 @@ class Entry:
             self.others = units
             told = msgspec.json.encode({name: units[at] for at, name in _OTHERS if units[at]}).decode()
         self.columns: Flat = (
-            id, time, *of, error, priced, cost, usage.input, usage.cache_read, usage.output, told, record,
+            id, time, *of, 1 if error else 0, 1 if priced else 0, cost,
+            usage.input, usage.cache_read, usage.output, told, record,
         )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 
 from tollway.model.usage import NOTHING, Usage
 from tollway.storage.engine import Database
-from tollway.storage.entries import COLUMNS, MEASURES, Entry, Flat, totals
+from tollway.storage.entries import COLUMNS, MEASURES, Entry, totals
 from tollway.storage.segments import BEGINNING, Position
 from tollway.storage.tables import events, rollups, spool_positions
 
