@@ -85,7 +85,8 @@ class Answer(Struct, gc=False):
     ``usage_at`` which event carries ``usage``, so that a broken stream is billed for what it wrote.
     ``prompt_tokens`` counts the whole prompt, of which ``cached_tokens`` were read from a cache. ``units`` are
     rarer counts: ``cache_write_5m``, ``cache_write_1h`` and ``audio_input`` are parts of the prompt,
-    ``audio_output`` of the completion; any other (images, seconds, searches) stands for itself.
+    ``audio_output`` of the completion; any other (images, seconds, searches) stands for itself. ``model`` is
+    whom to bill where the request did not say.
     """
 
     id: str
@@ -103,6 +104,7 @@ class Answer(Struct, gc=False):
     reasoning_tokens: int = 0
     shape: Shape = "sse"
     units: dict[str, int] | None = None
+    model: str = ""
 
 
 class Asked(Protocol):

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import time
 from collections import Counter, deque
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from msgspec import Struct
 
 from tollway.simulator import control
-from tollway.simulator.answer import Answer, Asked, Dialect, Endpoint, Keys, R, Refusal, Request, Route, Stamp
+from tollway.simulator.answer import Answer, Asked, Dialect, Endpoint, Keys, R, Refusal, Request, Stamp
 from tollway.simulator.behaviour import PREFIX, Behaviour, failure
 from tollway.simulator.bill import Bill, Line
 from tollway.simulator.connection import Connection
 from tollway.simulator.dialects import DIALECTS
 from tollway.simulator.knobs import NEUTRAL, Knobs
 from tollway.simulator.memory import Memory, Rendered
+from tollway.simulator.routes import Routes
 from tollway.simulator.shelf import Shelf
 from tollway.simulator.staging import End, Step, plain, plan
+from tollway.simulator.tally import billed
 
 if TYPE_CHECKING:
+    from tollway.simulator.dialects.openai.realtime_parts import Served
     from tollway.simulator.websocket import WebSocket
 
 ABORTED_KEPT = 10_000
@@ -94,45 +95,6 @@ def _is_usual(request: Request) -> bool:
         if name.startswith(PREFIX):
             return False
     return True
-
-
-class Routes:
-    """Every dialect's routes, by method and path. The first that matches is taken."""
-
-    def __init__(self, dialects: tuple[Dialect, ...]) -> None:
-        self._routes: dict[str, list[tuple[re.Pattern[str], Dialect, Route]]] = {}
-        for dialect in dialects:
-            for route in dialect.routes:
-                first = route.pattern.split("/")[1]
-                self._routes.setdefault(first, []).append((_pattern(route.pattern), dialect, route))
-
-    def find(self, request: Request) -> tuple[Dialect, Endpoint[Any]] | None:
-        """Also sets the request's ``params``."""
-        path = request.path.decode("latin-1")
-        for pattern, dialect, route in self._routes.get(path[1:].partition("/")[0], ()):
-            if route.method == request.method and (found := pattern.fullmatch(path)):
-                request.params = {name: unquote(value) for name, value in found.groupdict().items()}
-                return dialect, route.endpoint
-        return None
-
-    def knows(self, path: bytes) -> bool:
-        """Whether another method would have been answered."""
-        text = path.decode("latin-1")
-        routes = self._routes.get(text[1:].partition("/")[0], ())
-        return any(pattern.fullmatch(text) for pattern, _, _ in routes)
-
-
-def _pattern(path: str) -> re.Pattern[str]:
-    parts = re.split(r"\{(\w+(?:\.\.\.)?)\}", path)
-    made = ""
-    for place, part in enumerate(parts):
-        if place % 2 == 0:
-            made += re.escape(part)
-        elif part.endswith("..."):
-            made += f"(?P<{part[:-3]}>.+)"
-        else:
-            made += f"(?P<{part}>[^/]+)"
-    return re.compile(made)
 
 
 class Simulator:
@@ -252,9 +214,14 @@ class Simulator:
         except Refusal as refusal:
             answer = self._error(refusal, dialect, knobs, serial)
             usual = False
+        except (AttributeError, KeyError, TypeError) as error:
+            # The hand-built dialects check what their vendors name; of the rest the shape is taken on trust.
+            message = f"The request has not the documented shape ({type(error).__name__}: {error})."
+            answer = self._error(Refusal(400, message, kind="invalid_request_error"), dialect, knobs, serial)
+            usual = False
         if staged or not usual or knobs.errors is not None or knobs.fail_first is not None:
             name = endpoint.name if endpoint.billed else ""
-            return self._staged(request, dialect, answer, knobs, staged, serial, name, model)
+            return self._staged(request, dialect, answer, knobs, staged, serial, name, model or answer.model)
         wire = plain(answer, self._headers[dialect.name])
         self._memories[endpoint.name].put(request.body, serial, created, model, answer, wire)
         request_id = request.headers.get(b"x-request-id")
@@ -430,8 +397,64 @@ class Simulator:
         )
 
     def socket(self, request: Request, transport: asyncio.Transport) -> WebSocket | None:
-        """The WebSocket that answers this request for one, or None where there is none at this path."""
-        return None
+        """The WebSocket that answers this request for one, or None where it is answered as plain HTTP: another
+        path, a key that is wrong, a fault that comes before the upgrade."""
+        if request.path != b"/v1/realtime" or request.method != b"GET":
+            return None
+        # The library comes with the first socket: who needs none starts without it.
+        from tollway.simulator.dialects.openai import realtime
+        from tollway.simulator.websocket import WebSocket
+
+        dialect = self._dialects[0]
+        named = realtime.model_of(request)
+        try:
+            self._authenticate(request, dialect)
+            model, knobs, _ = self.behaviour.of(named, request.headers)
+            self._fail(knobs, model, dialect)
+        except Refusal:
+            return None
+        if not named or knobs.cut == "headers":
+            return None
+        self.requests += 1
+        self.received.append(request)
+        request_id = request.headers.get(b"x-request-id")
+        told = None if request_id is None else request_id.decode("latin-1")
+        session = realtime.Session(
+            model,
+            knobs,
+            self._next_serial,
+            realtime.is_beta(request),
+            int(time.time()),
+            lambda served: self._enter_spoken(served, model, told),
+        )
+        return WebSocket(request, transport, asyncio.get_running_loop(), session, realtime.SUBPROTOCOLS)
+
+    def _next_serial(self) -> str:
+        self._serial += 1
+        return f"{self._serial:024x}"
+
+    def _enter_spoken(self, served: Served, model: str, request_id: str | None) -> None:
+        """A response over a WebSocket is a line of its own."""
+        answer = billed(Answer(served.id, []), served.counts)
+        self.bill.add(
+            Line(
+                self.bill.next_number(),
+                served.id,
+                model,
+                "realtime",
+                200,
+                True,
+                served.complete,
+                served.events,
+                served.usage,
+                answer.prompt_tokens,
+                answer.cached_tokens,
+                answer.completion_tokens,
+                answer.reasoning_tokens,
+                request_id,
+                answer.units,
+            )
+        )
 
     def phases(self) -> Counter[str]:
         return Counter(one.phase for one in self.aborted)

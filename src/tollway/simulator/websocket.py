@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Iterable
 
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request as Handshake
@@ -17,44 +16,9 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from tollway.simulator.answer import Request
+from tollway.simulator.message import Message, Session
 
 LARGEST_MESSAGE = 16 * 1024 * 1024
-
-
-class Message:
-    """A text to send after ``delay`` seconds; ``sent`` is called once it was written. ``end``: close behind it;
-    ``break_off``: drop the connection in its place."""
-
-    __slots__ = ("break_off", "delay", "end", "sent", "text")
-
-    def __init__(
-        self,
-        text: str,
-        delay: float = 0.0,
-        sent: Callable[[], None] | None = None,
-        *,
-        end: bool = False,
-        break_off: bool = False,
-    ) -> None:
-        self.text = text
-        self.delay = delay
-        self.sent = sent
-        self.end = end
-        self.break_off = break_off
-
-
-class Session(Protocol):
-    """One side of a conversation over a WebSocket."""
-
-    def opened(self) -> Iterable[Message]: ...
-
-    def heard(self, text: str | bytes, waiting: deque[Message]) -> Iterable[Message]:
-        """The answers to a message; ``waiting`` are those not sent yet, which it may take back."""
-        ...
-
-    def lost(self) -> None:
-        """The client is gone."""
-        ...
 
 
 class WebSocket:
@@ -132,6 +96,10 @@ class WebSocket:
 
     def _say(self, messages: Iterable[Message]) -> None:
         self._waiting.extend(messages)
+        if self._timer is not None and self._waiting and not self._waiting[0].delay:
+            # Something was put before what is paced; the pause begins anew behind it.
+            self._timer.cancel()
+            self._timer = None
         if self._timer is None:
             self._go_on()
 
@@ -172,6 +140,3 @@ def _raw(request: Request) -> bytes:
     target = request.path + (b"?" + request.query if request.query else b"")
     lines = b"".join(b"%b: %b\r\n" % (name, value) for name, value in request.headers.items())
     return b"GET %b HTTP/1.1\r\n%b\r\n" % (target, lines)
-
-
-__all__ = ["Message", "Session", "WebSocket"]

@@ -1,22 +1,35 @@
-"""The OpenAI dialect, after the public API reference: chat, completions, embeddings, models and the error
-object."""
+"""The OpenAI dialect, after the public API reference: one file an operation or a family of them; this one is the
+table of what is answered where."""
 
 from __future__ import annotations
 
 from tollway.simulator.answer import Dialect, Request
+from tollway.simulator.dialects.openai import (
+    assistants,
+    batches,
+    files,
+    jobs,
+    realtime,
+    response_store,
+    stores,
+)
+from tollway.simulator.dialects.openai.audio import SPEECH, TRANSCRIPTIONS, TRANSLATIONS
 from tollway.simulator.dialects.openai.chat import CHAT
 from tollway.simulator.dialects.openai.completions import COMPLETIONS
 from tollway.simulator.dialects.openai.embeddings import EMBEDDINGS
 from tollway.simulator.dialects.openai.errors import error_body
+from tollway.simulator.dialects.openai.images import EDITS, GENERATIONS, VARIATIONS
 from tollway.simulator.dialects.openai.models import MODELS, look, unknown
-from tollway.simulator.dialects.openai.response_store import ROUTES as RESPONSE_ROUTES
 from tollway.simulator.dialects.openai.responses import INPUT_TOKENS, RESPONSES
+from tollway.simulator.dialects.openai.small import MODERATIONS, OCR, RERANK, SEARCH
 
 
 def credential(request: Request) -> str | None:
-    """The key of ``Authorization: Bearer``, or None."""
+    """The key of ``Authorization: Bearer``, of ``api-key``, or of a browser's WebSocket; or None."""
     scheme, _, key = request.headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" and key else None
+    if scheme.lower() == "bearer" and key:
+        return key.strip()
+    return request.headers.get(b"api-key", b"").decode("latin-1") or realtime.key_of(request)
 
 
 def owns(request: Request) -> bool:
@@ -30,6 +43,8 @@ RATELIMIT = (
 )
 
 
+FAMILIES = (response_store, files, batches, jobs, stores, assistants, realtime)
+
 OPENAI = Dialect(
     name="openai",
     base="/v1",
@@ -39,6 +54,16 @@ OPENAI = Dialect(
         b"/v1/embeddings": EMBEDDINGS,
         b"/v1/responses": RESPONSES,
         b"/v1/responses/input_tokens": INPUT_TOKENS,
+        b"/v1/images/generations": GENERATIONS,
+        b"/v1/images/edits": EDITS,
+        b"/v1/images/variations": VARIATIONS,
+        b"/v1/audio/speech": SPEECH,
+        b"/v1/audio/transcriptions": TRANSCRIPTIONS,
+        b"/v1/audio/translations": TRANSLATIONS,
+        b"/v1/moderations": MODERATIONS,
+        b"/v1/rerank": RERANK,
+        b"/v1/search": SEARCH,
+        b"/v1/ocr": OCR,
     },
     look=look,
     owns=owns,
@@ -47,6 +72,6 @@ OPENAI = Dialect(
     credential=credential,
     models=MODELS,
     unknown=unknown,
-    routes=RESPONSE_ROUTES,
+    routes=tuple(route for family in FAMILIES for route in family.ROUTES),
     ratelimit=RATELIMIT,
 )
