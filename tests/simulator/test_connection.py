@@ -100,7 +100,7 @@ async def test_a_body_beyond_the_limit(connect, read):
 
 async def test_an_upgrade_is_answered_as_a_request_and_closed(connect, read):
     reader, writer = await connect()
-    writer.write(b"GET /v1/realtime HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+    writer.write(b"GET /v1/elsewhere HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
     assert (await read(reader)).status == 404
     assert await reader.read() == b""
 

@@ -67,6 +67,17 @@ def test_large_parts_are_counted_and_hashed_only():
     assert (part.content, part.size, part.digest) == (None, 2 * KEPT, digest.hexdigest())
 
 
+def test_many_parts_together_are_bounded_too():
+    head = b'--b0\r\ncontent-disposition: form-data; name="f"; filename="x"\r\n\r\n'
+    reader = Reader(b"b0")
+    for _ in range(12):
+        reader.feed(head + b"x" * KEPT + b"\r\n")
+    reader.feed(b"--b0--")
+    parts = reader.finish().parts
+    assert [part.content is None for part in parts] == [False] * 8 + [True] * 4
+    assert {part.size for part in parts} == {KEPT}
+
+
 @pytest.mark.parametrize(
     ("body", "wrong"),
     [

@@ -10,6 +10,7 @@ import msgspec
 
 from tollway.simulator.answer import Answer, Request
 from tollway.simulator.knobs import UnknownKnob
+from tollway.simulator.multipart import Part
 
 if TYPE_CHECKING:
     from tollway.simulator.server import Simulator
@@ -108,7 +109,14 @@ def _received(request: Request) -> dict[str, object]:
             name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers.items()
         },
         "body": request.body.decode("utf-8", "replace"),
+        "form": None if request.form is None else [_part(part) for part in request.form.parts],
     }
+
+
+def _part(part: Part) -> dict[str, object]:
+    """A part of a form: a field's text, of a file its size and hash."""
+    told: dict[str, object] = {"name": part.name, "filename": part.filename, "size": part.size}
+    return {**told, "sha256": part.digest} if part.filename is not None else {**told, "text": part.text}
 
 
 def error_page(status: int, message: str, kind: str) -> tuple[bytes, bytes]:

@@ -13,6 +13,9 @@ from msgspec import Struct, field
 KEPT = 1024 * 1024
 """A part above this size is not kept; only its size and hash are known."""
 
+KEPT_IN_ALL = 8 * KEPT
+"""What the parts of one form may hold together; those behind it are not kept either."""
+
 LARGEST_HEAD = 16 * 1024
 MOST_PARTS = 1_000
 
@@ -78,6 +81,7 @@ class Reader:
         self._state = "content"
         self._kept: list[bytes] = []
         self._hash = hashlib.sha256()
+        self._kept_before = 0
 
     def feed(self, data: bytes) -> None:
         if self._form.broken is not None or self._state == "done":
@@ -175,7 +179,7 @@ class Reader:
                 return
         part.size += len(data)
         self._hash.update(data)
-        if part.size <= KEPT:
+        if part.size <= min(KEPT, KEPT_IN_ALL - self._kept_before):
             self._kept.append(data)
         else:
             self._kept = []
@@ -188,6 +192,7 @@ class Reader:
         part.size = max(part.size, 0)
         if part.content is not None:
             part.content = b"".join(self._kept)
+            self._kept_before += len(part.content)
         part.digest = self._hash.hexdigest()
         self._form.parts.append(part)
 

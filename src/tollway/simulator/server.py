@@ -9,6 +9,7 @@ from collections import Counter, deque
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import Struct
 
 from tollway.simulator import control
@@ -19,6 +20,7 @@ from tollway.simulator.connection import Connection
 from tollway.simulator.dialects import DIALECTS
 from tollway.simulator.knobs import NEUTRAL, Knobs
 from tollway.simulator.memory import Memory, Rendered
+from tollway.simulator.multipart import Form
 from tollway.simulator.routes import Routes
 from tollway.simulator.shelf import Shelf
 from tollway.simulator.staging import End, Step, plain, plan
@@ -85,6 +87,14 @@ def _again(found: Rendered, serial: str, endpoint: str, sent: bytes | None) -> E
     told = None if sent is None else sent.decode("latin-1")
     answer = found.answer
     return Exchange(answer.id[:-24] + serial, answer, steps, "keep", True, endpoint, found.model, told)
+
+
+def _without_files(request: Request, form: Form) -> Request:
+    """The request as it is remembered: of files only what was counted."""
+    parts = [
+        part if part.filename is None else msgspec.structs.replace(part, content=None) for part in form.parts
+    ]
+    return msgspec.structs.replace(request, form=Form(parts, form.broken))
 
 
 def _is_usual(request: Request) -> bool:
@@ -182,7 +192,7 @@ class Simulator:
         """The whole answer to a request, planned: it can break, but not fail."""
         self.requests += 1
         if len(request.body) <= RECORDED_BODY and not request.path.startswith(control.PATHS):
-            self.received.append(request)
+            self.received.append(request if request.form is None else _without_files(request, request.form))
         found = self._endpoints.get(request.path)
         if found is None or request.method != b"POST":
             found = self._routes.find(request)

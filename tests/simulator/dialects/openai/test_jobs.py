@@ -4,6 +4,8 @@ import pytest
 
 openai = pytest.importorskip("openai")
 
+pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
+
 LATER = {"x-mock-job": "60s"}
 
 
