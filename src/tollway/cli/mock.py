@@ -144,11 +144,12 @@ def mock(
 
 
 def _paths(dialect: Dialect) -> str:
-    """One line a path, with its methods."""
-    methods: dict[str, list[str]] = {path.decode(): ["POST"] for path in dialect.endpoints}
-    for route in dialect.routes:
-        methods.setdefault(route.pattern, []).append(route.method.decode())
-    return "\n".join(f"{' '.join(known)} {path}" for path, known in methods.items())
+    """Whole paths one a line; of families of them only where they begin."""
+    lines = [f"POST {path.decode()}" for path in dialect.endpoints]
+    families = dict.fromkeys(
+        "/".join(route.pattern.split("/")[:3]).partition("{")[0] for route in dialect.routes
+    )
+    return "\n".join([*lines, ", ".join(f"{family.rstrip('/')}/…" for family in families)]).strip()
 
 
 def _welcome(console: Console, simulator: Simulator, given: dict[str, str], require_key: str | None) -> None:
