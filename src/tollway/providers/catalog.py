@@ -15,6 +15,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
+from tollway.providers.languages import BY_ENDPOINT
 from tollway.providers.quirks import Quirk, read_quirks
 
 FOLDER: Final = Path(__file__).with_name("catalog")
@@ -55,11 +56,14 @@ class Native(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ``endpoints``.
 
     ``path`` follows ``base_url``; ``auth`` None means the same as the entry's; ``headers`` are sent unless
-    the client sends its own.
+    the client sends its own. ``languages`` are the wire formats conversations there are held in, preferred to
+    the compatible ones; ``root`` is what pass-through stands below where that is not ``path``.
     """
 
     path: str = ""
+    root: str | None = None
     auth: Auth | None = None
+    languages: tuple[str, ...] = ()
     headers: dict[str, str] = {}
     endpoints: tuple[str, ...] = ()
 
@@ -72,8 +76,9 @@ class CatalogEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     those also in ``shared_env`` mean other things too and never start a provider by themselves.
     ``stream_usage``: does a stream report usage when asked by ``stream_options`` (``ask``), unasked
     (``always``), or does the provider refuse the question (``never``). ``paths`` holds endpoints that stand
-    elsewhere than ``ENDPOINTS`` says. ``prices`` is the price sheet, the own name if empty. ``local`` marks
-    servers a user runs.
+    elsewhere than ``ENDPOINTS`` says. ``written`` are quirks for bodies of ``format`` that the gateway has
+    written itself; a client's own stay as they are. ``prices`` is the price sheet, the own name if empty.
+    ``local`` marks servers a user runs.
     """
 
     name: str
@@ -93,6 +98,7 @@ class CatalogEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     native: Native | None = None
     stream_usage: Literal["ask", "always", "never"] = "ask"
     quirks: tuple[Quirk, ...] = ()
+    written: tuple[Quirk, ...] = ()
     headers: dict[str, str] = {}
     key_optional: bool = False
     local: bool = False
@@ -101,6 +107,14 @@ class CatalogEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     @property
     def price_sheet(self) -> str:
         return self.prices or self.name
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The wire formats (``languages.LANGUAGES``) a conversation may be held in, the best one first."""
+        native = self.native.languages if self.native else ()
+        offered = (*self.endpoints, *(self.native.endpoints if self.native else ()))
+        shared = (name for endpoint, name in BY_ENDPOINT.items() if endpoint in offered)
+        return tuple(dict.fromkeys((*native, *shared)))
 
 
 class Catalog(Mapping[str, CatalogEntry]):
@@ -175,12 +189,13 @@ def parse_entry(text: str, name: str) -> CatalogEntry:
     try:
         table = tomllib.loads(text)
         quirks = read_quirks(table.pop("quirks", ()))
+        written = read_quirks(table.pop("written", ()))
         entry = msgspec.convert(table, CatalogEntry)
     except (ValueError, msgspec.ValidationError) as error:
         raise ValueError(f"catalog/{name}.toml: {error}") from None
     if entry.name != name:
         raise ValueError(f"catalog/{name}.toml: its name is {entry.name!r}, the file's must be the same")
-    return msgspec.structs.replace(entry, quirks=quirks)
+    return msgspec.structs.replace(entry, quirks=quirks, written=written)
 
 
 _ENV_LINE = re.compile(r"^env = \[([^\]\n]*)\]$", re.MULTILINE)

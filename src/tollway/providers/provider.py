@@ -15,28 +15,31 @@ from tollway.errors import BadRequest, ConfigError, UpstreamError
 from tollway.model.clocks import Clocks
 from tollway.providers.catalog import ENDPOINTS, Auth, CatalogEntry
 from tollway.providers.credentials.bearer import check_key, credential_header, credential_query, header_of
+from tollway.providers.languages import EVENTS, LANGUAGES, REMEMBERED, Way
 from tollway.providers.passthrough import check_method, pass_headers, pass_path, pass_query
+from tollway.providers.profiles import profile_of
 from tollway.providers.quirks import Body, Quirk, apply
 from tollway.providers.refusal import Redaction, read_refusal
 from tollway.providers.request import Origin, UpstreamRequest, header_line, parse_base_url
+from tollway.wire.body import encode, parse
+from tollway.wire.codec import Profile
 
-__all__ = ["Origin", "Provider", "UpstreamRequest"]
+__all__ = ["EVENTS", "Origin", "Provider", "UpstreamRequest"]
 
 USER_AGENT = f"tollway/{__version__}".encode("ascii")
-EVENTS = b"text/event-stream"
-"""What a request for a stream accepts."""
 
 
 class Provider:
     """One entry of the catalogue with one user's settings. ConfigError says what of them cannot be served.
 
     ``origin`` is where requests go, ``format`` the wire format of ``endpoints``, ``stream_usage`` as in the
-    catalogue.
+    catalogue. ``languages`` are the wire formats it takes conversations in, the one to translate into first.
     """
 
     __slots__ = (
-        "_calls", "_keep", "_pass_own", "_pass_query", "_pass_root", "_pass_static", "_quirks", "_redaction",
-        "_wall_clock", "entry", "format", "has_quirks", "name", "origin", "settings", "stream_usage",
+        "_calls", "_keep", "_pass_own", "_pass_query", "_pass_root", "_pass_static", "_profiles", "_quirks",
+        "_redaction", "_wall_clock", "_ways", "_written", "entry", "format", "has_quirks", "languages", "name",
+        "origin", "settings", "stream_usage",
     )  # fmt: skip
 
     def __init__(
@@ -71,7 +74,23 @@ class Provider:
             for endpoint in native.endpoints:
                 self._calls[endpoint] = _call(endpoint, bare + native.path, query, native_head)
 
-        self._pass_root = root if native is None else bare + native.path
+        self.languages = entry.languages
+        self._profiles: dict[str, Profile] = {}
+        self._ways: dict[str, Way] = {}
+        for name in self.languages:
+            if native is not None and (
+                name in native.languages or LANGUAGES[name].endpoint in native.endpoints
+            ):
+                place, auth, defaults = bare + native.path, native_auth, native.headers
+            else:
+                place, auth, defaults = root, entry.auth, entry.headers
+            lines = self._head(auth, {**LANGUAGES[name].headers, **defaults})
+            query = credential_query(auth, settings.api_key)
+            self._ways[name] = Way(name, place, query, lines, entry.paths.get(LANGUAGES[name].endpoint))
+
+        self._pass_root = (
+            root if native is None else bare + (native.path if native.root is None else native.root)
+        )
         self._pass_query = credential_query(native_auth, settings.api_key)
         forced = {name.lower(): secret.reveal() for name, secret in settings.headers.items()}
         always = [(b"host", self.origin.authority.encode("ascii")), (b"accept-encoding", b"identity")]
@@ -92,6 +111,14 @@ class Provider:
             endpoint: tuple(quirk for quirk in entry.quirks if not quirk.on or endpoint in quirk.on)
             for endpoint in entry.endpoints
         }
+        self._written: dict[str, tuple[Quirk, ...]] = {}
+        for name in self.languages:
+            endpoint = LANGUAGES[name].endpoint
+            quirks = self._quirks.get(endpoint, ())
+            if name == self.format:
+                quirks = (*entry.written, *quirks)
+            if quirks:
+                self._written[name] = quirks
 
     def __repr__(self) -> str:
         return f"Provider({self.name}, {self.entry.name} at {self.origin!r})"
@@ -126,6 +153,45 @@ class Provider:
             streamed=accept == EVENTS,
         )
 
+    def converse(
+        self,
+        language: str,
+        model: str,
+        body: bytes,
+        *,
+        stream: bool,
+        extra: bytes = b"",
+        clocks: Clocks,
+    ) -> UpstreamRequest:
+        """A request for an answer in one of ``languages``; its stream if ``stream``. ``model`` is the name at the
+        provider, which some formats have in the address; ``body`` and ``extra`` as in ``request``.
+
+        BadRequest where the format is not spoken or the name cannot be part of an address.
+        """
+        way = self._ways.get(language)
+        if way is None:
+            raise BadRequest(f"provider {self.name} does not speak {language}")
+        return UpstreamRequest(
+            origin=self.origin,
+            method=b"POST",
+            target=way.target(model, stream),
+            headers=b"%baccept: %b\r\n%b" % (way.lines, way.accept(stream), extra),
+            body=body,
+            provider=self.name,
+            clocks=clocks,
+            streamed=stream,
+        )
+
+    def profile(self, model: str) -> Profile:
+        """What ``model``, named as at the provider, can do. The same name gives the same object for a while."""
+        found = self._profiles.get(model)
+        if found is None:
+            found = profile_of(self.entry.name, model)
+            if len(self._profiles) >= REMEMBERED:
+                self._profiles.clear()
+            self._profiles[model] = found
+        return found
+
     def passthrough(
         self,
         method: bytes,
@@ -157,6 +223,16 @@ class Provider:
         """The body as this provider wants it. The same object comes back where nothing is to be changed."""
         quirks = self._quirks.get(endpoint)
         return apply(quirks, body) if quirks else body
+
+    def adapt(self, language: str, body: bytes) -> bytes:
+        """A body a codec has written in one of ``languages``, as this provider wants it. The same bytes come back
+        where nothing is to be changed."""
+        quirks = self._written.get(language)
+        return encode(apply(quirks, parse(body))) if quirks else body
+
+    def needs_refresh(self, now: float) -> bool:
+        """Whether ``credentials.renewal.renew`` has to be awaited before the next request. ``now`` is Unix time."""
+        return False
 
     def error(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> UpstreamError:
         """A provider's refusal as an error of ours. ``headers`` have lower-case names."""
