@@ -36,11 +36,19 @@ ENDPOINTS: Final[dict[str, tuple[str, str]]] = {
     "audio.translations": ("POST", "/audio/translations"),
     "moderations": ("POST", "/moderations"),
     "rerank": ("POST", "/rerank"),
+    "search": ("POST", "/search"),
+    "ocr": ("POST", "/ocr"),
+    "videos": ("POST", "/videos"),
     "files": ("POST", "/files"),
+    "uploads": ("POST", "/uploads"),
     "batches": ("POST", "/batches"),
     "fine_tuning.jobs": ("POST", "/fine_tuning/jobs"),
+    "vector_stores": ("POST", "/vector_stores"),
+    "assistants": ("POST", "/assistants"),
+    "threads": ("POST", "/threads"),
 }
-"""Every endpoint a file may offer: the method and the path behind ``base_url`` and ``path_prefix``."""
+"""Every endpoint a file may offer: the method and the path behind ``base_url`` and ``path_prefix``. Where things are
+made at one (files, batches, …), what is done with them at the paths below it is offered with it."""
 
 
 class Auth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Literal
+from typing import Literal, Protocol
 from urllib.parse import quote, urlsplit
 
 from msgspec import Struct
@@ -35,12 +35,28 @@ class Origin(Struct, frozen=True, cache_hash=True, kw_only=True):
         return host if self.port == (443 if self.scheme == "https" else 80) else f"{host}:{self.port}"
 
 
+class Content(Protocol):
+    """A request body that is not at hand as a whole. ``length`` None: not known, so it is sent in chunks.
+
+    ``begun`` says that a byte of it has been read: then the request cannot be made again.
+    """
+
+    @property
+    def length(self) -> int | None: ...
+
+    @property
+    def begun(self) -> bool: ...
+
+    async def read(self) -> bytes:
+        """The next piece, empty at the end. Exactly ``length`` bytes in all, or it raises."""
+
+
 class UpstreamRequest(Struct, frozen=True, gc=False, kw_only=True):
     """One request, ready to be written: ``headers`` are whole lines, without content-length and the blank
     line.
 
     ``target`` is path and query. The repr shows neither headers nor query nor body: the first two hold
-    credentials. ``streamed``: an event stream was asked for.
+    credentials. ``streamed``: an event stream was asked for. ``content`` stands in the place of ``body``.
     """
 
     origin: Origin
@@ -51,6 +67,7 @@ class UpstreamRequest(Struct, frozen=True, gc=False, kw_only=True):
     provider: str
     clocks: Clocks
     streamed: bool = False
+    content: Content | None = None
 
     def __repr__(self) -> str:
         line = (self.method + b" " + self.target.partition(b"?")[0]).decode("ascii", "replace")

@@ -21,7 +21,7 @@ import httptools
 from tollway.errors import UpstreamError, UpstreamMalformed, UpstreamTimeout, UpstreamUnreachable
 from tollway.providers.addresses import Addresses
 from tollway.providers.proxies import Proxies, Proxy, parse_proxy
-from tollway.providers.request import NotSent, Origin, UpstreamRequest
+from tollway.providers.request import Content, NotSent, Origin, UpstreamRequest
 from tollway.providers.tls import Contexts, ResumingContext
 from tollway.wire.compression import DecompressionError, Decompressor, decompressor
 
@@ -41,6 +41,8 @@ begun to work on the request, and a second try could be billed twice."""
 
 ATTEMPT_DELAY = 0.25
 """Head start of one address before the next is tried beside it (RFC 8305 section 5)."""
+
+_NEVER = float("inf")
 
 
 _LOWER: dict[bytes, bytes] = {}
@@ -82,6 +84,7 @@ class Answer:
         "sse",
         "status",
         "total_deadline",
+        "uploading",
         "upstream",
     )
 
@@ -114,6 +117,9 @@ class Answer:
             self.phase = "first_byte"
             self.deadline = now + clocks.first_byte
         self.total_deadline = now + clocks.total
+        self.uploading = request.content is not None
+        if self.uploading:
+            self.deadline = self.total_deadline = _NEVER  # its clocks run from the end of the upload
 
     async def read(self) -> bytes:
         """Everything that has arrived, waiting for at least one byte; empty at the end of the body."""
@@ -191,6 +197,20 @@ class Answer:
         if self.phase != "paused":
             self.phase = "idle"
             self.deadline = now + self.request.clocks.idle
+
+    def taking(self, now: float) -> None:
+        """The provider is to take what was written within its idle clock."""
+        self.phase = "idle"
+        self.deadline = now + self.request.clocks.idle
+
+    def uploaded(self, now: float) -> None:
+        """The request is written to its end: from here on the clocks are those of any other."""
+        self.uploading = False
+        if not self.status:
+            self.phase = "first_byte"
+            self.sent_at = now
+            self.deadline = now + self.request.clocks.first_byte
+        self.total_deadline = now + self.request.clocks.total
 
     def abort(self) -> None:
         """End the exchange now. The connection closes unless the answer had been read from it completely."""
@@ -292,6 +312,7 @@ class Connection(asyncio.Protocol):
         "_big",
         "_bodiless",
         "_dirty",
+        "_drained",
         "_framing",
         "_interim",
         "_keep_alive",
@@ -341,6 +362,7 @@ class Connection(asyncio.Protocol):
         self._keep_alive = False
         self._framing = 0
         self._big = False
+        self._drained: asyncio.Future[None] | None = None
         self.counted = False
         self.dead = False
 
@@ -358,7 +380,11 @@ class Connection(asyncio.Protocol):
         method = request.method
         self._bodiless = method == b"HEAD"
         body = request.body
-        if body or method in (b"POST", b"PUT", b"PATCH"):
+        content = request.content
+        if content is not None:
+            size = content.length
+            length = b"content-length: %d\r\n\r\n" % size if size is not None else b"transfer-encoding: chunked\r\n\r\n"
+        elif body or method in (b"POST", b"PUT", b"PATCH"):
             length = b"content-length: %d\r\n\r\n" % len(body)
         else:
             length = b"\r\n"
@@ -377,7 +403,7 @@ class Connection(asyncio.Protocol):
             )
         else:
             head = b"".join((method, b" ", request.target, b" HTTP/1.1\r\n", request.headers, length))
-        self._big = len(body) >= 65536
+        self._big = len(body) >= 65536 or content is not None
         if not self._big:
             self.transport.write(head + body)
         else:
@@ -386,11 +412,42 @@ class Connection(asyncio.Protocol):
         self.pool.upstream.began(answer)
         return answer
 
+    async def upload(self, answer: Answer, content: Content) -> None:
+        """Write a request's body as it comes, no faster than the provider takes it. Raises what reading it raises."""
+        loop = self.pool.upstream.loop
+        chunked = content.length is None
+        while True:
+            data = await content.read()
+            if not data or self.dead or self.answer is not answer:
+                break
+            if chunked:
+                self.transport.write(b"%x\r\n" % len(data))
+            self.transport.write(data + b"\r\n" if chunked else data)
+            drained = self._drained
+            if drained is not None:
+                answer.taking(loop.time())
+                await drained
+                answer.deadline = _NEVER  # until there is more to take it is our client that we wait for
+        if self.dead or self.answer is not answer:
+            return
+        if chunked:
+            self.transport.write(b"0\r\n\r\n")
+        answer.uploaded(loop.time())
+
     def close(self) -> None:
         self.parked = False
         self.transport.abort()
 
     # asyncio.Protocol
+
+    def pause_writing(self) -> None:
+        if self._drained is None:
+            self._drained = self.pool.upstream.loop.create_future()
+
+    def resume_writing(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -435,6 +492,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.dead = True
+        self.resume_writing()
         self.pool.lost(self)
         answer = self.answer
         if answer is None:
@@ -524,7 +582,7 @@ class Connection(asyncio.Protocol):
         self.answer = None
         answer._connection = None
         self.pool.upstream.ended(answer)
-        keep = self._keep_alive and not self._dirty and not self.transport.is_closing()
+        keep = self._keep_alive and not self._dirty and not self.transport.is_closing() and not answer.uploading
         if self._big and self.transport.get_write_buffer_size():
             keep = False  # answered before it had read our request: the rest of that is still on its way
         if self.secure and not self.reused:
@@ -711,6 +769,8 @@ class Upstream:
         pool = self._pools.get(request.origin)
         if pool is None:
             pool = self._pools[request.origin] = Pool(self, request.origin, self._default_limit)
+        if request.content is not None:
+            return await self._send_content(request, request.content, pool)
         connection = pool.take() if not pool._waiters else None
         if connection is None:
             try:
@@ -731,6 +791,39 @@ class Upstream:
         except BaseException:
             answer.abort()
             raise
+        return answer
+
+    async def _send_content(self, request: UpstreamRequest, content: Content, pool: Pool) -> Answer:
+        """``send`` for a body that is read while it is written: on a connection of its own, since what was read cannot
+        be sent a second time. Also raises what reading the body raises."""
+        try:
+            connection = await pool.open(request.provider, request.clocks.connect, fresh=True)
+        except asyncio.CancelledError as error:
+            raise NotSent from error
+        answer = connection.begin(request)
+        sending = self.loop.create_task(connection.upload(answer, content))
+        try:
+            while not answer.status and answer.error is None:
+                waiter = answer.wait(0)
+                if sending.done():
+                    await waiter
+                else:
+                    await asyncio.wait((sending, waiter), return_when=asyncio.FIRST_COMPLETED)
+                    if sending.done():
+                        sending.result()
+            if answer.error is not None and not answer._chunks:
+                raise answer.error
+        except BaseException:
+            answer.abort()
+            raise
+        finally:
+            if not sending.done():  # answered before it was read to its end: the rest is not wanted
+                sending.cancel()
+                await asyncio.wait((sending,))
+            if not sending.cancelled():
+                sending.exception()
+        if answer.uploading:
+            answer.total_deadline = self.loop.time() + request.clocks.total
         return answer
 
     def limit(self, origin: Origin, connections: int) -> None:
@@ -782,7 +875,8 @@ class Upstream:
                 continue
             seconds = getattr(answer.request.clocks, clock, answer.request.clocks.total)
             provider = answer.request.provider
-            message = f"provider {provider} sent nothing in time: the {clock} clock of {seconds:g} s ran out"
+            did = "took nothing of the request" if answer.uploading else "sent nothing"
+            message = f"provider {provider} {did} in time: the {clock} clock of {seconds:g} s ran out"
             if clock == "total":
                 message = (
                     f"provider {provider} was not done in time: the total clock of {seconds:g} s ran out"
