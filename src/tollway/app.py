@@ -54,6 +54,7 @@ if TYPE_CHECKING:  # SQLAlchemy is imported only where there is a database
     from tollway.storage.engine import Database
     from tollway.storage.repositories.events import Events
     from tollway.storage.repositories.keys import Keys
+    from tollway.tokens.counter import Counter
 
 log = logging.getLogger("tollway")
 
@@ -101,6 +102,7 @@ class Process:
         self.database: Database | None = None
         self.keys: Keys | None = None
         self.events: Events | None = None
+        self._tokens: Counter | None = None
         self.ledger: SinkWriter | LedgerWriter  # the latter reads the spool for the database
         self._reread = reread
         self._tasks: list[asyncio.Task[None]] = []
@@ -154,10 +156,19 @@ class Process:
             clock=time.monotonic,
             wall_clock=time.time,
             jitter=random.random,
+            tokens=self._counter,
         )
         if self.database is None:
             self._run(self.ledger.run())
         self._run(self._prune())
+
+    def _counter(self) -> Counter:
+        """The token counter: made, and its library imported, with the first count."""
+        if self._tokens is None:
+            from tollway.tokens.counter import Counter
+
+            self._tokens = Counter()
+        return self._tokens
 
     async def _open_storage(self, settings: Settings, data_dir: Path) -> None:
         if settings.database is None:

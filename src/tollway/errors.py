@@ -3,6 +3,7 @@
     GatewayError                       status, code, message; retryable: the same target may be tried again;
     ├── BadRequest            400      fallback: another target may be tried
     │   ├── InvalidJson, NotFound 404, MethodNotAllowed 405, RequestTooLarge 413, UnsupportedMedia 415,
+    │   ├── UpgradeRequired 426, SessionExpired 408
     │   └── HeadersTooLarge 431, RequestTimeout 408
     ├── Unauthorized          401      InvalidKey, KeyExpired, AmbiguousCredentials (400)
     ├── Forbidden             403      ModelNotAllowed, KeyBlocked, PermissionDenied
@@ -10,6 +11,7 @@
     ├── BudgetExceeded        402      not retried by SDKs
     ├── RateLimitExceeded     429      with retry-after
     ├── UnpricedModel         400
+    ├── Unsupported           400      this target cannot carry what is asked; another one may
     ├── StoreUnavailable      503      never a 401
     ├── NoHealthyDeployment   503
     ├── InternalError         500
@@ -93,6 +95,16 @@ class UnsupportedMedia(BadRequest):
     status, code = 415, "unsupported_media_type"
 
 
+class UpgradeRequired(BadRequest):
+    status, code = 426, "upgrade_required"
+
+
+class SessionExpired(BadRequest):
+    """A clock of the gateway's ended a session that had been opened."""
+
+    status, code = 408, "session_expired"
+
+
 class HeadersTooLarge(BadRequest):
     status, code = 431, "headers_too_large"
 
@@ -103,6 +115,11 @@ class AmbiguousCredentials(BadRequest):
 
 class UnpricedModel(BadRequest):
     code = "model_unpriced"
+
+
+class Unsupported(BadRequest):
+    code = "unsupported_by_model"
+    fallback = True
 
 
 class Unauthorized(GatewayError):

@@ -84,6 +84,7 @@ class _Model:
         strategy = self._strategy(table)
         retry = table.get("retry", _retry, Retry())
         unpriced = table.get("unpriced", reading.choice("allow", "refuse"), None)
+        on_unsupported = table.get("on_unsupported", reading.choice("drop", "refuse"), None)
         table.finish()
         if strategy == "single" and len(targets) > 1:
             self.report.add(
@@ -92,7 +93,9 @@ class _Model:
                 "use fallback or loadbalance",
             )
         model = self._settings(targets, strategy)
-        return msgspec.structs.replace(model, retry=retry, unpriced=unpriced) if model else None
+        if model is None:
+            return None
+        return msgspec.structs.replace(model, retry=retry, unpriced=unpriced, on_unsupported=on_unsupported)
 
     def _settings(
         self, targets: tuple[TargetSettings, ...], strategy: Strategy | None

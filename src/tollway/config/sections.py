@@ -30,6 +30,9 @@ def read_server(node: Node, report: Report) -> ServerSettings:
         write_timeout=table.get("write_timeout", reading.duration, usual.write_timeout),
         keep_alive=table.get("keep_alive", reading.duration, usual.keep_alive),
         drain=table.get("drain", reading.any_duration, usual.drain),
+        max_message=table.get("max_message", reading.size(_KIB, _GIB), usual.max_message),
+        session_idle=table.get("session_idle", reading.duration, usual.session_idle),
+        session_total=table.get("session_total", reading.duration, usual.session_total),
         tls_cert=table.get("tls_cert", reading.text, None),
         tls_key=table.get("tls_key", reading.text, None),
     )

@@ -18,7 +18,8 @@ from tollway.model.secret import Secret
 
 class ServerSettings(Struct, frozen=True, kw_only=True):
     """``max_body`` and ``max_header`` in bytes; ``header_timeout``, ``body_timeout`` (between two reads of a
-    body), ``keep_alive`` and ``drain`` (how long a stop waits for running requests) in seconds."""
+    body), ``keep_alive`` and ``drain`` (how long a stop waits for running requests) in seconds. ``max_message`` is one
+    message of a WebSocket, ``session_idle`` and ``session_total`` the clocks of a realtime session."""
 
     host: str = "127.0.0.1"
     port: int = 4000
@@ -32,6 +33,9 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     write_timeout: float = 60.0
     keep_alive: float = 75.0
     drain: float = 30.0
+    max_message: int = 16 * 1024 * 1024
+    session_idle: float = 900.0
+    session_total: float = 7200.0
     tls_cert: str | None = None
     tls_key: str | None = None
 
@@ -72,6 +76,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     targets: tuple[TargetSettings, ...]
     retry: Retry = Retry()
     unpriced: Literal["allow", "refuse"] | None = None
+    on_unsupported: Literal["drop", "refuse"] | None = None
 
 
 class LogSettings(Struct, frozen=True, kw_only=True):

@@ -25,10 +25,12 @@ from tollway.errors import (
     RequestTooLarge,
 )
 from tollway.http.doorway import BODY_RATE, Handler, RequestIds, refuse, walk
-from tollway.http.endpoints import MODEL_PATHS
+from tollway.http.endpoints import MODEL_PATHS, dialect_of, named_by_path
 from tollway.http.listing import list_models, show_model
 from tollway.pipeline.authenticate import ALL_CREDENTIAL_HEADERS
 from tollway.pipeline.client import ModelRequest
+from tollway.pipeline.count_tokens import count_tokens
+from tollway.pipeline.embed_content import embed_content
 from tollway.pipeline.pass_through import pass_through
 from tollway.pipeline.serve import serve
 from tollway.pipeline.services import Services
@@ -44,6 +46,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _LIVE = frozenset((b"/health/liveliness", b"/health/liveness", b"/health"))
 _READY = b"/health/readiness"
+_MODEL_LISTS = frozenset((b"/v1/models", b"/models", b"/v1beta/models"))
+_MODEL_PREFIXES = (b"/v1/models/", b"/models/", b"/v1beta/models/")
 _OWN = frozenset((b"v1", b"v1beta", b"api", b"ui", b"health", b"metrics", b"mcp", b"openai-internal"))
 
 
@@ -101,6 +105,7 @@ class Gateway:
             query=scope.get("query_string", b""),
             repeated=repeated,
             header_list=list(scope["headers"]),
+            dialect=dialect_of(path),
         )
         try:
             if problem is not None:
@@ -124,14 +129,24 @@ class Gateway:
         if endpoint is not None:
             _allow(method, b"POST")
             request.endpoint = endpoint.name
-            return serve
+            request.dialect = endpoint.dialect
+            return count_tokens if endpoint.counts else serve
+        named = named_by_path(path)
+        if named is not None:
+            _allow(method, b"POST")
+            request.endpoint = named.endpoint.name
+            request.model = unquote_to_bytes(named.model).decode("utf-8", "replace")
+            request.stream = named.stream
+            if named.endpoint.counts:
+                return count_tokens
+            return embed_content if request.endpoint == "embed_content" else serve
         if path in _LIVE or path == _READY:
             _allow(method, b"GET", b"HEAD")
             return None
-        if path in (b"/v1/models", b"/models"):
+        if path in _MODEL_LISTS:
             _allow(method, b"GET", b"HEAD")
             return list_models
-        for prefix in (b"/v1/models/", b"/models/"):
+        for prefix in _MODEL_PREFIXES:
             if path.startswith(prefix):
                 _allow(method, b"GET", b"HEAD")
                 request.path = unquote_to_bytes(path[len(prefix) :])

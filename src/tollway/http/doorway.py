@@ -81,7 +81,9 @@ def refuse(error: GatewayError, request: ModelRequest, client: Client, app: Serv
     if client.begun:
         client.break_off()
         return
-    status, headers, body = refusal(error, request.id, budget_status=app.snapshot.settings.budget_status)
+    status, headers, body = refusal(
+        error, request.id, request.dialect, budget_status=app.snapshot.settings.budget_status
+    )
     client.respond(status, headers, body)
     if app.contents is not None and app.contents.wants(True):
         app.contents.offer(

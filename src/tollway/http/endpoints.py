@@ -5,26 +5,82 @@ Default deny: what is not in a table is not served. Whoever adds a row here says
 
 from __future__ import annotations
 
+import re
+
 from msgspec import Struct
 
 
 class Endpoint(Struct, frozen=True):
-    """``name`` is the hallway's, ``dialect`` decides the shape of errors."""
+    """``name`` is the hallway's, ``dialect`` decides the shape of errors. ``counts``: the request is not served, its
+    tokens are counted."""
 
     name: str
     dialect: str = "openai"
+    counts: bool = False
 
 
 _ROWS = {
     "/chat/completions": Endpoint("chat.completions"),
     "/completions": Endpoint("completions"),
     "/embeddings": Endpoint("embeddings"),
+    "/responses": Endpoint("responses"),
+    "/messages": Endpoint("messages", "anthropic"),
+    "/messages/count_tokens": Endpoint("messages", "anthropic", counts=True),
 }
 
 MODEL_PATHS: dict[bytes, Endpoint] = {
-    prefix + path.encode(): endpoint for path, endpoint in _ROWS.items() for prefix in (b"/v1", b"")
-}
+    prefix + path.encode(): endpoint
+    for path, endpoint in _ROWS.items()
+    for prefix in (b"/v1", b"")
+} | {b"/v2/chat": Endpoint("chat", "cohere")}
 """Served at ``/v1/…`` and, as OpenAI-compatible servers commonly do, without the prefix."""
 
-LANE_LINES: dict[bytes, Endpoint] = {b"POST " + path: endpoint for path, endpoint in MODEL_PATHS.items()}
+LANE_LINES: dict[bytes, Endpoint] = {
+    b"POST " + path: endpoint for path, endpoint in MODEL_PATHS.items() if not endpoint.counts
+} | {b"POST /v1/messages?beta=true": MODEL_PATHS[b"/v1/messages"]}
 """Request lines (without the version) that the fast lane serves straight from the parser."""
+
+
+class Named(Struct, frozen=True):
+    """An endpoint whose path names the model, and whether it asks for a stream (None: the body says)."""
+
+    endpoint: Endpoint
+    model: bytes
+    stream: bool | None = None
+
+
+_GENERATE = Endpoint("generate_content", "gemini")
+_EMBED = Endpoint("embed_content", "gemini")
+_GEMINI = re.compile(rb"/v1(?:beta|alpha|beta1)?/(?:models/)?(?P<model>.+):(?P<method>[A-Za-z]+)")
+_GEMINI_METHODS: dict[bytes, tuple[Endpoint, bool]] = {
+    b"generateContent": (_GENERATE, False),
+    b"streamGenerateContent": (_GENERATE, True),
+    b"countTokens": (Endpoint("generate_content", "gemini", counts=True), False),
+    b"embedContent": (_EMBED, False),
+    b"batchEmbedContents": (_EMBED, False),
+}
+_AZURE = re.compile(rb"/openai/deployments/(?P<model>[^/]+)(?P<path>/.+)")
+
+
+def named_by_path(path: bytes) -> Named | None:
+    """What a path that names its model asks for: Gemini's ``…/models/{model}:method`` and Azure's
+    ``/openai/deployments/{name}/…``; the name is still percent-encoded."""
+    found = _GEMINI.fullmatch(path)
+    if found is not None:
+        known = _GEMINI_METHODS.get(found["method"])
+        return None if known is None else Named(known[0], found["model"], known[1])
+    found = _AZURE.fullmatch(path)
+    if found is not None:
+        endpoint = MODEL_PATHS.get(found["path"])
+        if endpoint is not None and endpoint.dialect == "openai":
+            return Named(endpoint, found["model"])
+    return None
+
+
+def dialect_of(path: bytes) -> str:
+    """The dialect a path is written in, also where nothing is served there: it decides how the refusal looks."""
+    if path.startswith((b"/v1beta", b"/v1alpha")) or _GEMINI.fullmatch(path):
+        return "gemini"
+    if path.startswith((b"/v1/messages", b"/messages")):
+        return "anthropic"
+    return "openai"

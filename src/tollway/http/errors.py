@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tollway.errors import BudgetExceeded, GatewayError, UpstreamError
+from tollway.wire.codecs import codec
 from tollway.wire.formats import openai_errors
 
-BODIES: dict[str, Callable[[GatewayError], bytes]] = {"openai": openai_errors.error_body}
+
+def _by(format: str) -> Callable[[GatewayError], bytes]:
+    """A dialect's own body; its codec is imported with the first refusal in it."""
+    return lambda error: codec(format).write_error(error)
+
+
+BODIES: dict[str, Callable[[GatewayError], bytes]] = {
+    "openai": openai_errors.error_body,
+    "anthropic": _by("anthropic.messages"),
+    "gemini": _by("gemini.generate"),
+    "cohere": _by("cohere.chat"),
+}
 
 _JSON = b"content-type: application/json\r\n"
 
@@ -26,6 +38,8 @@ def refusal(
         lines += [b"x-tollway-provider: ", error.provider.encode("ascii", "replace"), b"\r\n"]
         if error.retry_after is not None and "retry-after" not in error.headers:
             lines.append(b"retry-after: %d\r\n" % max(round(error.retry_after), 0))
+    if dialect == "anthropic":
+        lines += [b"request-id: ", request_id.encode(), b"\r\n"]
     for name, value in error.headers.items():
         clean = value.replace("\r", " ").replace("\n", " ").encode("ascii", "replace")
         lines += [name.encode("ascii"), b": ", clean, b"\r\n"]

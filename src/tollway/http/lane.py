@@ -302,6 +302,7 @@ class LaneConnection(asyncio.Protocol):
             started=lane.app.clock(),
             repeated=head.repeated,
             caller=head.caller,
+            dialect=head.endpoint.dialect,
         )
         self._task = lane.loop.create_task(walk(lane.handler, request, self, lane.app, self._answered))
 

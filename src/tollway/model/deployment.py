@@ -38,11 +38,16 @@ class Retry(Struct, frozen=True, kw_only=True):
 
 
 class Route(Struct, frozen=True, kw_only=True):
-    """How a public model name is served: a strategy over deployments. ``name`` is what clients ask for."""
+    """How a public model name is served: a strategy over deployments. ``name`` is what clients ask for.
+
+    ``on_unsupported``: what to do with fields a target cannot carry. None drops hints and refuses what would change
+    the meaning (tools, images, response formats); ``drop`` and ``refuse`` do so with all.
+    """
 
     name: str
     strategy: Strategy = "single"
     targets: tuple[Deployment, ...]
     retry: Retry = Retry()
     unpriced: Literal["allow", "refuse"] = "allow"
+    on_unsupported: Literal["drop", "refuse"] | None = None
     created: int = 0

@@ -59,11 +59,16 @@ def authenticate(request: ModelRequest, snapshot: Snapshot, now: float) -> Grant
         grant = _lookup(request, snapshot)
         if caller is not None:
             caller.of, caller.found = snapshot, grant
+    admit(grant, now)
+    return grant
+
+
+def admit(grant: Grant, now: float) -> None:
+    """Raises KeyBlocked, or KeyExpired."""
     if grant.blocked:
         raise KeyBlocked("The key is blocked. Ask an administrator to unblock it.")
     if grant.expires_at is not None and now >= grant.expires_at:
         raise KeyExpired("The key has expired. Ask an administrator for a new one.")
-    return grant
 
 
 def _lookup(request: ModelRequest, snapshot: Snapshot) -> Grant:

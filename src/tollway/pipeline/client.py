@@ -26,22 +26,26 @@ class ModelRequest:
     """One request at the door: ``endpoint`` from the table of endpoints, ``headers`` with lower-case names,
     ``body`` whole, ``id`` the request id, ``started`` on the monotonic clock.
 
-    ``repeated`` says that a credential header came twice with different values. ``path`` and ``method`` matter to
+    ``dialect`` decides how refusals are written. ``model`` and ``stream`` are set where the path says them and not the
+    body. ``repeated`` says that a credential header came twice with different values. ``path`` and ``method`` matter to
     pass-through only: the path behind ``/{provider}``, still percent-encoded.
     """
 
     __slots__ = (
         "body",
         "caller",
+        "dialect",
         "endpoint",
         "header_list",
         "headers",
         "id",
         "method",
+        "model",
         "path",
         "query",
         "repeated",
         "started",
+        "stream",
     )
 
     def __init__(
@@ -58,6 +62,9 @@ class ModelRequest:
         repeated: bool = False,
         header_list: list[tuple[bytes, bytes]] | None = None,
         caller: Caller | None = None,
+        dialect: str = "openai",
+        model: str | None = None,
+        stream: bool | None = None,
     ) -> None:
         self.caller = caller
         self.endpoint = endpoint
@@ -70,6 +77,9 @@ class ModelRequest:
         self.query = query
         self.repeated = repeated
         self.header_list = header_list or []
+        self.dialect = dialect
+        self.model = model
+        self.stream = stream
 
 
 class Client(Protocol):
@@ -78,14 +88,17 @@ class Client(Protocol):
     When the client leaves, the door cancels the task that serves it: no method here needs to say so.
     """
 
-    begun: bool
-    """Whether a status line has been sent: after that an error can only end the stream."""
+    @property
+    def begun(self) -> bool:
+        """Whether a status line has been sent: after that an error can only end the stream."""
 
-    congested: bool
-    """Whether what was sent waits for a slow reader: then ``drain`` before sending more."""
+    @property
+    def congested(self) -> bool:
+        """Whether what was sent waits for a slow reader: then ``drain`` before sending more."""
 
-    trailers: bool
-    """Whether the client takes trailers (``TE: trailers``) and the door can send them."""
+    @property
+    def trailers(self) -> bool:
+        """Whether the client takes trailers (``TE: trailers``) and the door can send them."""
 
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
         """A whole answer at once."""

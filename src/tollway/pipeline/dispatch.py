@@ -10,9 +10,9 @@ import asyncio
 from msgspec.structs import replace
 
 from tollway.errors import (
-    BadRequest,
     GatewayError,
     NoHealthyDeployment,
+    Unsupported,
     UpstreamError,
     UpstreamMalformed,
     UpstreamTimeout,
@@ -23,9 +23,10 @@ from tollway.model.deployment import Retry
 from tollway.pipeline import meter
 from tollway.pipeline.record import Attempt
 from tollway.pipeline.reserve import input_tokens
-from tollway.pipeline.resolve import Call, upstream_body
+from tollway.pipeline.resolve import Call
 from tollway.pipeline.services import Services
 from tollway.pipeline.snapshot import Target
+from tollway.pipeline.translate import Begun, Speech, read_beginning, read_whole, speak
 from tollway.providers.provider import EVENTS
 from tollway.providers.request import NotSent
 from tollway.providers.upstream import Answer
@@ -40,11 +41,21 @@ MAX_ERROR = 1024 * 1024
 
 
 class Reply:
-    """An answer begun. ``body`` is whole unless ``stream``; then ``first`` is what has been read of it so far."""
+    """An answer begun. ``body`` is whole, or of a ``stream`` what has been read so far. ``begun`` holds what a codec
+    made of it, where one reads it."""
 
-    __slots__ = ("answer", "attempt", "body", "naming", "stream")
+    __slots__ = ("answer", "attempt", "begun", "body", "naming", "stream")
 
-    def __init__(self, answer: Answer, attempt: Attempt, naming: bytes, body: bytes, stream: bool) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        attempt: Attempt,
+        naming: bytes,
+        body: bytes,
+        stream: bool,
+        begun: Begun | None = None,
+    ) -> None:
+        self.begun = begun
         self.answer = answer
         self.attempt = attempt
         self.naming = naming
@@ -53,7 +64,7 @@ class Reply:
 
 
 async def dispatch(call: Call, app: Services) -> Reply:
-    """Raises the last target's UpstreamError, BadRequest when no target serves the endpoint, StoreUnavailable."""
+    """Raises the last target's UpstreamError, Unsupported when no target can take the request, StoreUnavailable."""
     route = call.route
     targets = route.targets
     if len(targets) == 1:
@@ -65,13 +76,11 @@ async def dispatch(call: Call, app: Services) -> Reply:
     failure: GatewayError | None = None
     for index in order:
         target = targets[index]
-        if not target.provider.offers(call.endpoint):
-            failure = failure or BadRequest(
-                f"Provider {target.provider.name} of model {route.name!r} does not serve {call.endpoint}.",
-                param="model",
-            )
+        try:
+            speech = speak(call, target)
+        except Unsupported as error:
+            failure = failure or error
             continue
-        body = upstream_body(call, target)
         clocks = target.deployment.clocks
         for turn in range(retry.attempts):
             number += 1
@@ -79,7 +88,7 @@ async def dispatch(call: Call, app: Services) -> Reply:
                 clocks = _remaining(target.deployment.clocks, call, app)
             attempt = app.journal.begin(call, target, number)
             try:
-                return await _attempt(call, attempt, body, clocks, route.naming[index], app)
+                return await _attempt(call, attempt, speech, clocks, route.naming[index], app)
             except UpstreamError as error:
                 failure = error
                 wait = _wait(error, retry, turn, app) if number < MAX_ATTEMPTS else None
@@ -95,25 +104,41 @@ async def dispatch(call: Call, app: Services) -> Reply:
 
 
 async def _attempt(
-    call: Call, attempt: Attempt, body: bytes, clocks: Clocks, naming: bytes, app: Services
+    call: Call, attempt: Attempt, speech: Speech, clocks: Clocks, naming: bytes, app: Services
 ) -> Reply:
     """One try. Whatever happens, the attempt is either returned open or has its event written."""
     target = attempt.target
     answer: Answer | None = None
-    accept = EVENTS if call.stream else b"application/json"
-    upstream_request = target.provider.request(call.endpoint, body, accept=accept, clocks=clocks)
+    if speech.read:
+        assert speech.language is not None
+        upstream_request = target.provider.converse(
+            speech.language,
+            target.deployment.upstream_model,
+            speech.body,
+            stream=call.stream,
+            extra=speech.extra,
+            clocks=clocks,
+        )
+    else:
+        accept = EVENTS if call.stream else b"application/json"
+        upstream_request = target.provider.request(call.endpoint, speech.body, accept=accept, clocks=clocks)
     try:
         attempt.sent_at = app.clock()
         answer = await app.upstream.send(upstream_request)
         if answer.status >= 400 or answer.status < 200 or 300 <= answer.status < 400:
             text = await answer.body(MAX_ERROR)
             raise target.provider.error(answer.status, answer.headers, text)
+        if speech.read and call.stream and not _is_json(answer):
+            first, begun = await read_beginning(speech, attempt, answer, app)
+            return Reply(answer, attempt, naming, first, True, begun)
         if answer.sse:
             first = await _first_event(answer, attempt, app)
             return Reply(answer, attempt, naming, first, True)
         arrived = answer.whole(MAX_WHOLE)
         whole = arrived if arrived is not None else await answer.body(MAX_WHOLE)
         _check_json(target, answer, whole)
+        if speech.read:
+            return Reply(answer, attempt, naming, whole, False, read_whole(speech, target, whole))
         return Reply(answer, attempt, naming, whole, False)
     except UpstreamError as error:
         if answer is not None:
@@ -170,6 +195,12 @@ async def _first_event(answer: Answer, attempt: Attempt, app: Services) -> bytes
         if error is not None:
             raise attempt.target.provider.error(openai_stream.error_status(error), answer.headers, error)
     return read
+
+
+def _is_json(answer: Answer) -> bool:
+    """Whether a whole answer came where a stream was asked for."""
+    kind = answer.headers.get(b"content-type", b"")
+    return b"json" in kind and b"ndjson" not in kind and b"stream" not in kind
 
 
 def _ends_event(read: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from msgspec import Raw
 
 from tollway.model.event import NO_RAW_USAGE
@@ -26,6 +27,15 @@ class Metered:
         self.priced = priced
         self.estimated = estimated
         self.raw = raw
+
+
+NO_RAW = NO_RAW_USAGE
+encoded = msgspec.json.Encoder().encode
+
+
+def counted(target: Target, usage: Usage, raw: Raw, tier: str | None) -> Metered:
+    """From usage that a codec has read already; ``raw`` is empty where the provider's object is not kept."""
+    return _priced(target, usage, estimated=False, raw=raw if bytes(raw) else NO_RAW_USAGE, tier=tier)
 
 
 def metered(target: Target, raw: Raw | None, tier: str | None = None) -> Metered | None:

@@ -6,6 +6,7 @@ After the first byte there is no second try: a provider that breaks off ends the
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Coroutine
 from typing import Any
 
@@ -20,7 +21,18 @@ from tollway.pipeline.meter import Metered
 from tollway.pipeline.reserve import input_tokens
 from tollway.pipeline.resolve import Call
 from tollway.pipeline.services import Services
+from tollway.pipeline.translate import (
+    Begun,
+    Speech,
+    count_whole,
+    dialect_lines,
+    named,
+    relay_events,
+    stream_of,
+    write_whole,
+)
 from tollway.shared.interface import Hold
+from tollway.wire.codecs import codec
 from tollway.wire.formats.openai_errors import error_event
 from tollway.wire.formats.openai_stream import DONE, StreamTap
 from tollway.wire.formats.openai_usage import read_answer, read_tier
@@ -36,6 +48,9 @@ def relay(
     call: Call, reply: Reply, hold: Hold | None, client: Client, app: Services
 ) -> Coroutine[Any, Any, None] | None:
     """Hand a whole answer on at once; a stream is begun by awaiting what this returns, and ends with it."""
+    begun = reply.begun
+    if begun is not None:
+        return _relay_read(call, reply, begun, hold, client, app)
     if reply.stream:
         return _relay_stream(call, reply, hold, client, app)
     _relay_whole(call, reply, hold, client, app)
@@ -66,6 +81,58 @@ def _relay_whole(call: Call, reply: Reply, hold: Hold | None, client: Client, ap
     )
     if app.contents is not None and app.contents.wants(False):
         app.contents.offer(attempt.event_id, call.request.body, body)
+
+
+def _relay_read(
+    call: Call, reply: Reply, begun: Begun, hold: Hold | None, client: Client, app: Services
+) -> Coroutine[Any, Any, None] | None:
+    """An answer that a codec reads: of another dialect, or of one whose usage has no tap of its own."""
+    attempt = reply.attempt
+    speech = begun.speech
+    overhead = attempt.sent_at - call.request.started
+    streams = reply.stream
+    completion = begun.completion
+    if not streams and call.stream and speech.translated and completion is not None:
+        begun = stream_of(named(completion, call, app), begun)
+        streams = True
+    if streams:
+        lines = _stream_lines(call, reply, speech) + head(call, reply, hold, overhead, None)
+        return relay_events(
+            call, attempt, reply.answer, begun, reply.body if reply.stream else b"",
+            dialect_lines(call, lines, hold, app), hold, client, app,
+        )  # fmt: skip
+    answered = app.clock()
+    found = count_whole(call, attempt, begun, reply.body)
+    body = write_whole(call, begun, found, app) if speech.translated else reply.body
+    overhead += app.clock() - answered
+    attempt.finish("ok", reply.answer.status, found, overhead=overhead)
+    if hold is not None:
+        hold.settle(nano_usd=call.spent, tokens=call.tokens)
+    attempt.target.learn(found.usage.output)
+    content_type = b"application/json"
+    if not speech.translated:
+        content_type = reply.answer.headers.get(b"content-type", content_type)
+    lines = b"content-type: " + content_type + b"\r\n" + head(call, reply, hold, overhead, found) + _dropped(speech)
+    client.respond(reply.answer.status, dialect_lines(call, lines, hold, app), body)
+    if app.contents is not None and app.contents.wants(False):
+        app.contents.offer(attempt.event_id, call.request.body, body)
+    return None
+
+
+def _stream_lines(call: Call, reply: Reply, speech: Speech) -> bytes:
+    assert call.format is not None
+    kind = codec(call.format).content_type
+    if not speech.translated:
+        kind = reply.answer.headers.get(b"content-type", kind)
+    return b"content-type: %b\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n" % kind + _dropped(speech)
+
+
+def _dropped(speech: Speech) -> bytes:
+    """The fields a target did not get. Names may come from the client's body: they are kept to what a header takes."""
+    if not speech.lost:
+        return b""
+    names = ",".join(re.sub(r"[^A-Za-z0-9_.\[\]-]", "?", name)[:100] for name in speech.lost[:40])
+    return b"x-tollway-dropped: " + names.encode() + b"\r\n"
 
 
 def head(call: Call, reply: Reply, hold: Hold | None, overhead: float, found: Metered | None) -> bytes:

@@ -9,13 +9,37 @@ from tollway.errors import BadRequest, UnpricedModel
 from tollway.pipeline.client import ModelRequest
 from tollway.pipeline.snapshot import Grant, ServedRoute, Snapshot, Target
 from tollway.wire import body
+from tollway.wire.codecs import codec
+from tollway.wire.conversation import Conversation
 
 _CONTENT = {
     "chat.completions": ("messages", b"[", "an array of messages"),
     "completions": ("prompt", b'["', "a string or an array"),
     "embeddings": ("input", b'["', "a string or an array"),
+    "messages": ("messages", b"[", "an array of messages"),
+    "generate_content": ("contents", b"[{", "an array of contents"),
+    "chat": ("messages", b"[", "an array of messages"),
 }
-_STREAMS = frozenset(("chat.completions", "completions"))
+"""The field an endpoint cannot do without, how its value begins, and what it is called."""
+
+FORMATS = {
+    "chat.completions": "openai.chat",
+    "completions": "openai.completions",
+    "responses": "openai.responses",
+    "messages": "anthropic.messages",
+    "generate_content": "gemini.generate",
+    "chat": "cohere.chat",
+}
+"""Endpoints that are conversations, and the wire format their clients speak."""
+
+_LIMITS = {
+    "chat.completions": ("max_completion_tokens", "max_tokens"),
+    "completions": ("max_tokens",),
+    "responses": ("max_output_tokens",),
+    "messages": ("max_tokens",),
+    "chat": ("max_tokens",),
+}
+_ASKS_USAGE = frozenset(("chat.completions", "completions"))
 _ASK_USAGE = Raw(b'{"include_usage":true}')
 _TRUE = Raw(b"true")
 _encode = msgspec.json.Encoder().encode
@@ -25,10 +49,12 @@ class Call:
     """A request understood: its fields, the route that serves it, what the client said of streaming and length."""
 
     __slots__ = (
+        "_conversation",
         "asked_usage",
         "choices",
         "endpoint",
         "fields",
+        "format",
         "grant",
         "max_tokens",
         "request",
@@ -51,6 +77,8 @@ class Call:
     ) -> None:
         self.request = request
         self.endpoint = request.endpoint
+        self.format = FORMATS.get(request.endpoint)
+        self._conversation: Conversation | None = None
         self.fields = fields
         self.grant = grant
         self.route = route
@@ -61,6 +89,19 @@ class Call:
         self.spent = 0  # nano-dollars and tokens of every attempt so far, as their events say
         self.tokens = 0
 
+    def conversation(self) -> Conversation:
+        """The request in the hub's words, read once. Raises BadRequest."""
+        known = self._conversation
+        if known is None:
+            assert self.format is not None
+            fields = self.fields
+            if self.request.model is not None:
+                fields = fields.copy()
+                fields["model"] = body.raw(self.request.model)
+                fields["stream"] = body.raw(self.stream)
+            known = self._conversation = codec(self.format).read_request(body.encode(fields))
+        return known
+
 
 def resolve(request: ModelRequest, grant: Grant, snapshot: Snapshot) -> Call:
     """Raises InvalidJson, BadRequest, ModelNotFound, ModelNotAllowed or UnpricedModel."""
@@ -68,52 +109,86 @@ def resolve(request: ModelRequest, grant: Grant, snapshot: Snapshot) -> Call:
     if content_type is not None and not _is_json(content_type):
         raise body.unsupported(content_type)
     fields = body.parse(request.body)
-    body.refuse_duplicate(request.body, fields, "model")
-    model = body.text(fields, "model")
+    model = request.model
+    if model is None:
+        body.refuse_duplicate(request.body, fields, "model")
+        model = body.text(fields, "model")
     if not model:
         raise BadRequest(
             "The request names no model. Set 'model'; GET /v1/models lists the names.", param="model"
         )
     endpoint = request.endpoint
-    name, begins, what = _CONTENT[endpoint]
-    content = fields.get(name)
-    if content is None:
-        raise BadRequest(f"The request has no '{name}'. Send {what}.", param=name)
-    if bytes(memoryview(content)[:1]) not in begins:
-        raise BadRequest(f"'{name}' must be {what}, not {body.kind(content)}.", param=name)
+    needed = _CONTENT.get(endpoint)
+    if needed is not None:
+        name, begins, what = needed
+        content = fields.get(name)
+        if content is None:
+            raise BadRequest(f"The request has no '{name}'. Send {what}.", param=name)
+        if bytes(memoryview(content)[:1]) not in begins:
+            raise BadRequest(f"'{name}' must be {what}, not {body.kind(content)}.", param=name)
     route = grant.route(model, snapshot)
     if route.route.unpriced == "refuse":
         _refuse_unpriced(route)
     stream = asked_usage = False
     max_tokens = None
     choices = 1
-    if endpoint in _STREAMS:
+    limits = _LIMITS.get(endpoint)
+    if limits is not None:
         stream = body.flag(fields, "stream")
-        max_tokens = body.count(fields, "max_completion_tokens")
-        if max_tokens is None:
-            max_tokens = body.count(fields, "max_tokens")
-        choices = body.count(fields, "n") or 1
-        if stream and "stream_options" in fields:
-            options = body.mapping(fields, "stream_options")
-            asked_usage = options is not None and body.flag(options, "include_usage")
+        for limit in limits:
+            max_tokens = body.count(fields, limit)
+            if max_tokens is not None:
+                break
+        if endpoint in _ASKS_USAGE:
+            choices = body.count(fields, "n") or 1
+            if stream and "stream_options" in fields:
+                options = body.mapping(fields, "stream_options")
+                asked_usage = options is not None and body.flag(options, "include_usage")
+    elif endpoint == "generate_content":
+        stream = request.stream is True
+        settings = body.mapping(fields, "generationConfig" if "generationConfig" in fields else "generation_config")
+        if settings is not None:
+            max_tokens = body.count(settings, "maxOutputTokens")
+            if max_tokens is None:
+                max_tokens = body.count(settings, "max_output_tokens")
+            choices = body.count(settings, "candidateCount") or body.count(settings, "candidate_count") or 1
     return Call(request, fields, grant, route, stream, asked_usage, max_tokens, choices)
 
 
 def upstream_body(call: Call, target: Target) -> bytes:
-    """The client's body with the model's name there, usage asked for on streams, and the provider's quirks."""
+    """The client's body with the model's name there and, in OpenAI's chat format, usage asked for on streams and the
+    provider's quirks. Where the path names the model the body goes as it came."""
+    if call.request.model is not None and call.endpoint == "generate_content":
+        return body.encode(call.fields)
     fields = call.fields.copy()
     fields["model"] = target.model_raw
-    provider = target.provider
-    if call.stream and not call.asked_usage and provider.stream_usage == "ask":
-        options = body.mapping(fields, "stream_options")
-        if options is None:
-            fields["stream_options"] = _ASK_USAGE
-        else:
-            options["include_usage"] = _TRUE
-            fields["stream_options"] = Raw(_encode(options))
-    if provider.has_quirks:
-        fields = provider.rewrite(fields, call.endpoint)
+    if call.stream and not call.asked_usage and call.endpoint in _ASKS_USAGE:
+        _ask_usage(fields, target)
+    if target.provider.has_quirks:
+        fields = target.provider.rewrite(fields, call.endpoint)
     return body.encode(fields)
+
+
+def chat_body(written: bytes, call: Call, target: Target) -> bytes:
+    """A translated body in OpenAI's chat format, in this provider's terms."""
+    fields = body.parse(written)
+    fields.pop("stream_options", None)
+    if call.stream:
+        _ask_usage(fields, target)
+    if target.provider.has_quirks:
+        fields = target.provider.rewrite(fields, "chat.completions")
+    return body.encode(fields)
+
+
+def _ask_usage(fields: body.Fields, target: Target) -> None:
+    if target.provider.stream_usage != "ask":
+        return
+    options = body.mapping(fields, "stream_options")
+    if options is None:
+        fields["stream_options"] = _ASK_USAGE
+    else:
+        options["include_usage"] = _TRUE
+        fields["stream_options"] = Raw(_encode(options))
 
 
 def _is_json(content_type: bytes) -> bool:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from tollway.pipeline.client_secrets import ClientSecrets
 from tollway.pipeline.record import Journal
 from tollway.pipeline.snapshot import Snapshot
 from tollway.providers.upstream import Upstream
 from tollway.shared.interface import Counters
+
+if TYPE_CHECKING:  # the tokenizer is imported with the first count
+    from tollway.tokens.counter import Counter
 
 
 class Contents(Protocol):
@@ -47,6 +51,7 @@ class Services:
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         jitter: Callable[[], float],
+        tokens: Callable[[], Counter],
         tally: Tally | None = None,
     ) -> None:
         self.snapshot = snapshot
@@ -57,4 +62,6 @@ class Services:
         self.clock = clock
         self.wall_clock = wall_clock
         self.jitter = jitter
+        self.tokens = tokens
         self.tally = tally or Tally()
+        self.client_secrets = ClientSecrets()

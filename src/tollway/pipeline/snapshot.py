@@ -243,6 +243,7 @@ class Snapshot:
             targets=tuple(target.deployment for target in targets),
             retry=model.retry,
             unpriced=unpriced,
+            on_unsupported=model.on_unsupported,
         )
         return ServedRoute(route, tuple(targets))
 
