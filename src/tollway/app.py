@@ -29,6 +29,7 @@ from tollway.http.asgi import App, Gateway, Receive, Scope, Send
 from tollway.http.doorway import RequestIds
 from tollway.http.lane import Lane
 from tollway.http.listening import check_certificate, listen
+from tollway.http.sockets import Upgraded
 from tollway.jobs.write_sinks import SinkWriter
 from tollway.model.clocks import DEFAULT_CLOCKS
 from tollway.model.key import Principal, VirtualKey
@@ -528,7 +529,9 @@ async def _serve(settings: Settings, catalog: Catalog, reread: Callable[[], Sett
         host=server_settings.host,
         port=server_settings.port,
         http=lane.protocol,  # type: ignore[arg-type]
-        ws="none",
+        ws=Upgraded,
+        ws_max_size=server_settings.max_message,
+        ws_per_message_deflate=False,
         lifespan="off",
         access_log=False,
         log_config=None,

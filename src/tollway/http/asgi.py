@@ -25,13 +25,15 @@ from tollway.errors import (
     RequestTooLarge,
 )
 from tollway.http.doorway import BODY_RATE, Handler, RequestIds, refuse, walk
-from tollway.http.endpoints import MODEL_PATHS, dialect_of, named_by_path
+from tollway.http.endpoints import MODEL_PATHS, SECRET_PATHS, SOCKET_PATHS, dialect_of, named_by_path
 from tollway.http.listing import list_models, show_model
 from tollway.pipeline.authenticate import ALL_CREDENTIAL_HEADERS
-from tollway.pipeline.client import ModelRequest
+from tollway.pipeline.client import Client, ModelRequest
 from tollway.pipeline.count_tokens import count_tokens
 from tollway.pipeline.embed_content import embed_content
+from tollway.pipeline.issue_secret import issue_secret
 from tollway.pipeline.pass_through import pass_through
+from tollway.pipeline.realtime import converse, plain_request
 from tollway.pipeline.serve import serve
 from tollway.pipeline.services import Services
 
@@ -75,7 +77,7 @@ class Gateway:
         if kind == "http":
             await self._http(scope, receive, send)
         elif kind == "websocket":
-            await send({"type": "websocket.close", "code": 1008, "reason": "not served here"})
+            await self._websocket(scope, receive, send)
         elif kind == "lifespan":
             await receive()
             await send({"type": "lifespan.startup.complete"})
@@ -92,21 +94,7 @@ class Gateway:
             return
         client = AsgiClient(send, self._settings.write_timeout)
         loop = asyncio.get_running_loop()
-        headers, repeated, problem = _headers(scope["headers"], self._settings.max_header)
-        method = scope["method"].encode("ascii", "replace")
-        request = ModelRequest(
-            endpoint="",
-            headers=headers,
-            body=b"",
-            id=self._ids.next(),
-            started=self._app.clock(),
-            method=method,
-            path=path,
-            query=scope.get("query_string", b""),
-            repeated=repeated,
-            header_list=list(scope["headers"]),
-            dialect=dialect_of(path),
-        )
+        request, problem = self._request(scope, path)
         try:
             if problem is not None:
                 raise problem
@@ -121,6 +109,57 @@ class Gateway:
             return
         worker = loop.create_task(self._work(handler, request, receive, client))
         await client.pump(worker)
+
+    def _request(self, scope: Scope, path: bytes) -> tuple[ModelRequest, GatewayError | None]:
+        headers, repeated, problem = _headers(scope["headers"], self._settings.max_header)
+        request = ModelRequest(
+            endpoint="",
+            headers=headers,
+            body=b"",
+            id=self._ids.next(),
+            started=self._app.clock(),
+            method=scope.get("method", "GET").encode("ascii", "replace"),
+            path=path,
+            query=scope.get("query_string", b""),
+            repeated=repeated,
+            header_list=list(scope["headers"]),
+            dialect=dialect_of(path),
+        )
+        return request, problem
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A handshake: it becomes a session, or is answered in HTTP."""
+        from tollway.http.sockets import AsgiSocket
+        from tollway.providers.websocket import SocketClosed
+
+        if (await receive())["type"] != "websocket.connect":
+            return
+        path: bytes = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0]
+        request, problem = self._request(scope, path)
+        socket = AsgiSocket(scope, receive, send, self._settings.max_message)
+        answer = AsgiClient(socket.refusing, self._settings.write_timeout)
+
+        async def handler(request: ModelRequest, client: Client, app: Services) -> None:
+            if problem is not None:
+                raise problem
+            endpoint = SOCKET_PATHS.get(path)
+            if endpoint is None:
+                raise NotFound("There is no WebSocket here. Realtime sessions live at /v1/realtime.")
+            request.endpoint = endpoint.name
+            try:
+                await converse(request, socket, app)
+            except SocketClosed:
+                answer.begun = True  # the client has left: nobody is to be answered
+            finally:
+                answer.begun = answer.begun or socket.accepted
+
+        loop = asyncio.get_running_loop()
+        try:
+            await answer.pump(loop.create_task(walk(handler, request, answer, self._app)))
+            if socket.accepted:
+                await socket.close(1011, "internal_error")  # does nothing to one that is closed
+        except SocketClosed:
+            return
 
     def _route(self, request: ModelRequest) -> Handler | None:
         """The handler of a path; None for health. Raises NotFound or MethodNotAllowed."""
@@ -140,6 +179,15 @@ class Gateway:
             if named.endpoint.counts:
                 return count_tokens
             return embed_content if request.endpoint == "embed_content" else serve
+        endpoint = SOCKET_PATHS.get(path)
+        if endpoint is not None:
+            _allow(method, b"GET")
+            return plain_request
+        endpoint = SECRET_PATHS.get(path)
+        if endpoint is not None:
+            _allow(method, b"POST")
+            request.endpoint = endpoint.name
+            return issue_secret
         if path in _LIVE or path == _READY:
             _allow(method, b"GET", b"HEAD")
             return None

@@ -41,6 +41,18 @@ LANE_LINES: dict[bytes, Endpoint] = {
 """Request lines (without the version) that the fast lane serves straight from the parser."""
 
 
+_SOCKET = Endpoint("realtime")
+SOCKET_PATHS: dict[bytes, Endpoint] = {b"/v1/realtime": _SOCKET, b"/realtime": _SOCKET}
+"""Where a GET may become a WebSocket. Elsewhere the offer is ignored and the request answered in HTTP."""
+
+SECRET_PATHS: dict[bytes, Endpoint] = {
+    prefix + b"/realtime/" + name.encode(): Endpoint("realtime." + name)
+    for name in ("client_secrets", "sessions", "transcription_sessions")
+    for prefix in (b"/v1", b"")
+}
+"""Where a client secret for a realtime session is made."""
+
+
 class Named(Struct, frozen=True):
     """An endpoint whose path names the model, and whether it asks for a stream (None: the body says)."""
 

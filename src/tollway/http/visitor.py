@@ -15,8 +15,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from tollway.errors import GatewayError, HeadersTooLarge, RequestTimeout
 from tollway.http.doorway import not_http
+from tollway.http.endpoints import SOCKET_PATHS
 from tollway.http.errors import refusal
 from tollway.http.hangups import Hangups
+from tollway.http.sockets import Upgraded
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
@@ -131,6 +133,20 @@ class Visitor(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         error = sys.exception()
         self._refuse(not_http(error if isinstance(error, Exception) else ValueError(msg)))
+
+    def _should_upgrade(self) -> bool:
+        free = self.cycle is None or self.cycle.response_complete
+        here = self.scope["method"] == "GET" and self.url.partition(b"?")[0] in SOCKET_PATHS
+        return free and here and super()._should_upgrade()
+
+    def handle_websocket_upgrade(self) -> None:
+        """The connection becomes a WebSocket's and does not come back."""
+        self._lane.connections.discard(self)
+        self._lane.hangups.forget(self.transport)
+        super().handle_websocket_upgrade()
+        other = self.transport.get_protocol()
+        if isinstance(other, Upgraded):
+            other.hangups = self._lane.hangups
 
     def _unsupported_upgrade_warning(self) -> None:
         """An offer to upgrade may be ignored (RFC 9110 section 7.8) and is nothing to warn of."""

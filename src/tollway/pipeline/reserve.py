@@ -82,11 +82,11 @@ def _worst(target: Target, call: Call, body: bytes) -> Money:
         ) * call.choices
     return max(
         -(-(tokens_in * dearest_in + tokens_out * dearest_out) // PER_MILLION)
-        for dearest_in, dearest_out in _dearest(price)
+        for dearest_in, dearest_out in dearest(price)
     )
 
 
-def _dearest(price: Price) -> list[tuple[int, int]]:
+def dearest(price: Price) -> list[tuple[int, int]]:
     """For each set of rates that may apply, the dearest rate an input and an output token can meet."""
     sets: list[Rates] = [price.rates, *(tier.rates for tier in price.tiers), *price.variants.values()]
     sets += [tier.rates for tiers in price.variant_tiers.values() for tier in tiers]
