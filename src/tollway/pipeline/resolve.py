@@ -170,13 +170,11 @@ def upstream_body(call: Call, target: Target) -> bytes:
 
 
 def chat_body(written: bytes, call: Call, target: Target) -> bytes:
-    """A translated body in OpenAI's chat format, in this provider's terms."""
+    """A translated body in OpenAI's chat format, with usage asked for as this provider wants it."""
     fields = body.parse(written)
     fields.pop("stream_options", None)
     if call.stream:
         _ask_usage(fields, target)
-    if target.provider.has_quirks:
-        fields = target.provider.rewrite(fields, "chat.completions")
     return body.encode(fields)
 
 

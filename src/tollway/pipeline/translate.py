@@ -109,7 +109,7 @@ def speak(call: Call, target: Target) -> Speech:
     body = written.body
     if language == "openai.chat":
         body = chat_body(body, call, target)
-    return Speech(language, body, translated=True, lost=lost)
+    return Speech(language, provider.adapt(language, body), translated=True, lost=lost)
 
 
 def _sealed(call: Call) -> bool:
