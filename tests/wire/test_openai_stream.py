@@ -224,6 +224,11 @@ _PARTS = st.lists(
     st.sampled_from(
         [
             *words("a", "bcd", "ü and 漢字", usage=None),
+            *words("usage", usage=None, obfuscation="x"),
+            event(usage=None, choices=[{"delta": {"content": "data:"}, "usage": None}]),
+            event(choices=[], error=None, usage=None),
+            b'data: {"usage": null}\n\n',
+            b'data: {"a":1}\r\rdata: {"usage":null}\n\n',
             *words("x"),
             usage(),
             event(choices=[{"delta": {}}], usage=USAGE),
@@ -235,6 +240,17 @@ _PARTS = st.lists(
     ),
     max_size=6,
 )
+
+
+@given(_PARTS, st.booleans())
+def test_an_event_that_comes_alone_is_treated_as_one_in_pieces(parts: list[bytes], hide: bool) -> None:
+    alone, pieces = tap(hide), tap(hide)
+    for listening in (alone, pieces):
+        listening.feed(b": begun\n\n")
+    for part in parts:
+        assert alone.feed(part) == pieces.feed(part[:-1]) + pieces.feed(part[-1:])
+    assert alone.finish() == pieces.finish()
+    assert (alone.usage, alone.events, alone.failure) == (pieces.usage, pieces.events, pieces.failure)
 
 
 @given(_PARTS, st.booleans(), st.booleans())

@@ -48,6 +48,8 @@ def _status_line(status: int) -> bytes:
 
 
 _STATUS = {status: _status_line(status) for status in range(100, 600)}
+_SIZES = [b"%x\r\n" % size for size in range(1024)]
+"""How a chunk of that size begins."""
 
 
 class Watched(Protocol):
@@ -421,7 +423,9 @@ class LaneConnection(asyncio.Protocol):
         )
 
     def send(self, data: bytes) -> None:
-        self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        size = len(data)
+        head = _SIZES[size] if size < 1024 else b"%x\r\n" % size
+        self.transport.write(b"".join((head, data, b"\r\n")))
 
     async def drain(self) -> None:
         if not self.congested:

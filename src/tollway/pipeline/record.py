@@ -203,7 +203,7 @@ class Attempt:
         if self.first_token_at:
             text += f'"first_token_ms":{int((self.first_token_at - self.began) * 1000)},'
         raw = bytes(metered.raw)
-        if b"\n" in raw or b"\r" in raw:  # sinks write an event a line
+        if 10 in raw or 13 in raw:  # LF, CR; sinks write an event a line
             raw = msgspec.json.format(raw, indent=-1)
         payload = b'%b"usage":%b,"raw_usage":%b' % (text.encode(), _encode(usage), raw)
         if error:

@@ -552,7 +552,7 @@ class Connection(asyncio.Protocol):
         encoding = headers.get(b"content-encoding")
         if encoding is not None and not self._bodiless:
             answer._decoder = decompressor(encoding)
-        answer.sse = b"event-stream" in headers.get(b"content-type", b"").lower()
+        answer.sse = headers.get(b"content-type", b"").lower().find(b"event-stream") >= 0
         if self._bodiless:
             self.on_message_complete(answer)
 

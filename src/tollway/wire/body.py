@@ -32,7 +32,7 @@ def parse(body: bytes) -> Fields:
     """A JSON object's top level. Raises InvalidJson with what is wrong and where."""
     if not body:
         raise InvalidJson("The request body is empty. Send a JSON object.")
-    if b"\0" in body:
+    if 0 in body:  # as a number: looking for bytes with ``in`` raises and clears an error first
         raise InvalidJson("The request body contains a NUL byte. Send UTF-8 encoded JSON.")
     if not body.isascii():
         try:

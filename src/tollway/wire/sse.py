@@ -64,6 +64,19 @@ class Splitter:
         self._hold(data[end:])
         return data[:end]
 
+    def single(self, data: bytes) -> bool:
+        """Whether this read is one whole event of one line, and nothing is held back: ``feed`` would give it back."""
+        end = len(data) - 2
+        return (
+            self._held == 0
+            and self._begun
+            and end > 0
+            and data[end] == 10
+            and data[end + 1] == 10
+            and 10 not in data[:end]  # as numbers: looking for bytes raises and clears an error first
+            and 13 not in data
+        )
+
     def rest(self) -> bytes:
         """What is held back: an event that has not ended."""
         return b"".join(self._pieces)
@@ -114,7 +127,8 @@ def parse(block: bytes) -> Event:
     """One event's fields. Comments and unknown fields are skipped."""
     data: list[bytes] = []
     name = b""
-    for line in _LINE_END.split(block):
+    lines = _LINE_END.split(block) if b"\r" in block else block.split(b"\n")
+    for line in lines:
         field, colon, value = line.partition(b":")
         if not field and colon:
             continue

@@ -67,14 +67,18 @@ class StreamTap:
 
     def feed(self, data: bytes) -> bytes:
         """What the client gets of ``data`` so far. Raises sse.EventTooLarge."""
+        if data[:7] == b"data: {" and not self.done and self._splitter.single(data):
+            plain = self._plain(data)
+            if plain:
+                return plain
         block = self._splitter.feed(data)
         if not block or self.done:
             return b""
-        if self._hide_usage and b"null" in block:
+        if self._hide_usage:
             block = block.replace(b',"usage":null', b"").replace(b', "usage": null', b"")
-        if b'"usage"' in block or b"[DONE]" in block or b'"error"' in block:
+        if block.find(b"[DONE]") >= 0 or block.find(b'"error"') >= 0 or self._says_usage(block):
             return b"".join([self._one(part) for part in sse.split(block)])
-        count = block.count(b"data:")
+        count = block.count(b"\ndata:") + block.count(b"\rdata:") + (block[:5] == b"data:")
         size = len(block)
         self.events += count
         self._bytes += size
@@ -99,6 +103,35 @@ class StreamTap:
             return 0
         beyond = self._bytes - self.events * min(self._smallest, self._bytes // self.events)
         return max(self.events, beyond // 4)
+
+    def _plain(self, event: bytes) -> bytes:
+        """The usual read, one event that is one JSON object, as the client gets it. Empty: it must be looked into.
+
+        Providers that were asked for usage say ``"usage":null`` in every event but the last.
+        """
+        at = event.find(b'"usage"')
+        if at > 0:
+            if event[at + 7 : at + 12] != b":null" or event.find(b'"usage"', at + 12) > 0:
+                return b""
+            if self._hide_usage:
+                if event[at - 1] != 44:  # a comma
+                    return b""
+                event = event[: at - 1] + event[at + 12 :]
+        if event.find(b'"error"') > 0:
+            return b""
+        size = len(event)
+        self.events += 1
+        self._bytes += size
+        if size < self._smallest:
+            self._smallest = size
+        return event
+
+    def _says_usage(self, block: bytes) -> bool:
+        """Whether a usage in these events is to be read or taken out. In a JSON text these bytes with both of their
+        quotes are a whole string: what follows is never part of a longer one."""
+        if block.find(b'"usage"') < 0:
+            return False
+        return self._hide_usage or block.count(b'"usage"') != block.count(b'"usage":null')
 
     def _one(self, part: bytes) -> bytes:
         if self.done:
