@@ -40,7 +40,8 @@ from tollway.pipeline.serve import serve
 from tollway.pipeline.services import Contents, Services
 from tollway.pipeline.snapshot import Snapshot
 from tollway.pricing.book import PriceBook
-from tollway.providers.catalog import Catalog, base_url_from, load_catalog
+from tollway.providers.catalog import Catalog, load_catalog
+from tollway.providers.environment import completed
 from tollway.providers.provider import Provider
 from tollway.providers.upstream import Upstream
 from tollway.shared.claims import claims_of
@@ -74,12 +75,7 @@ def read_settings(path: str | None, overrides: Mapping[str, object], catalog: Ca
         return [(entry.name, variable) for entry, variable in catalog.discover(environ)]
 
     settings = load_settings(path, os.environ, catalog.names(), discover, overrides)
-    providers = tuple(
-        msgspec.structs.replace(each, base_url=base_url_from(catalog[each.type], os.environ))
-        if each.base_url is None
-        else each
-        for each in settings.providers
-    )
+    providers = tuple(completed(catalog[each.type], each, os.environ) for each in settings.providers)
     return msgspec.structs.replace(settings, providers=providers)
 
 

@@ -21,6 +21,7 @@ from tollway.providers.catalog import (
     load_catalog,
     parse_entry,
 )
+from tollway.providers.languages import LANGUAGES
 from tollway.providers.provider import Provider
 from tollway.providers.quirks import WORDS
 
@@ -54,7 +55,15 @@ def test_entry(entry: CatalogEntry) -> None:
     assert len(set(entry.endpoints)) == len(entry.endpoints) > 0
     assert {endpoint for quirk in entry.quirks for endpoint in quirk.on} <= set(entry.endpoints)
     assert len(set(map(repr, entry.quirks))) == len(entry.quirks)
-    assert bool(entry.auth.name) == (entry.auth.scheme in ("header", "query"))
+    assert bool(entry.auth.name) == (entry.auth.scheme in ("header", "query", "aws"))
+    assert len(set(entry.languages)) == len(entry.languages)
+    assert set(entry.languages) <= LANGUAGES.keys()
+    assert entry.models.keys() <= set(entry.languages)
+    assert not entry.approximate or (entry.native and entry.native.languages)
+    fields = {*ProviderSettings.__struct_fields__, "credentials_file"} - {"name", "type", "base_url"}
+    assert entry.settings_env.keys() <= fields
+    for variable in (name for names in entry.settings_env.values() for name in names):
+        assert re.fullmatch(r"[A-Z][A-Z0-9_]*", variable)
     for prefix in (entry.path_prefix, entry.native.path if entry.native else ""):
         assert prefix == "" or (prefix.startswith("/") and not prefix.endswith("/"))
 
@@ -63,7 +72,7 @@ def test_entry(entry: CatalogEntry) -> None:
 def test_entry_makes_requests(entry: CatalogEntry) -> None:
     for base_url in filter(None, (entry.base_url or entry.base_url_example, *entry.regions.values())):
         settings = ProviderSettings(
-            name="mine", type=entry.name, api_key=Secret("sk-test"), base_url=base_url
+            name="mine", type=entry.name, api_key=Secret("sk-test"), base_url=base_url, project="acme"
         )
         provider = Provider(entry, settings)
         for endpoint in entry.endpoints:
@@ -78,7 +87,10 @@ def test_whole_base_url_may_be_given(entry: CatalogEntry) -> None:
     """Written with the entry's own path behind it or without, an address leads to one place."""
     bare = entry.base_url or entry.base_url_example
     targets = [
-        Provider(entry, ProviderSettings(name="p", type=entry.name, api_key=Secret("k"), base_url=url))
+        Provider(
+            entry,
+            ProviderSettings(name="p", type=entry.name, api_key=Secret("k"), base_url=url, project="acme"),
+        )
         .request(entry.endpoints[0], b"{}", clocks=DEFAULT_CLOCKS)
         .target
         for url in (bare, bare + entry.path_prefix, bare + "/")

@@ -55,17 +55,16 @@ def provider_problems(settings: Settings) -> list[str]:
     import os
 
     from tollway.config.load import line_of
-    from tollway.providers.catalog import base_url_from, load_catalog
+    from tollway.providers.catalog import load_catalog
+    from tollway.providers.environment import completed
     from tollway.providers.provider import Provider
 
     catalog = load_catalog()
     problems: list[str] = []
     for provider in settings.providers:
         entry = catalog[provider.type]
-        if provider.base_url is None and base_url_from(entry, os.environ):
-            continue
         try:
-            Provider(entry, provider)
+            Provider(entry, completed(entry, provider, os.environ))
         except ConfigError as error:
             for problem in error.problems:
                 place = ""

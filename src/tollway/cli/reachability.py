@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from tollway.cli.checks import Finding
 from tollway.config.settings import ProviderSettings, Settings
 from tollway.errors import ConfigError
-from tollway.providers.catalog import Catalog, base_url_from
+from tollway.providers.catalog import Catalog
+from tollway.providers.environment import completed
 from tollway.providers.provider import Provider
 from tollway.providers.proxies import Proxies, parse_proxy
 from tollway.providers.request import Origin
@@ -92,8 +93,5 @@ async def _ask(
 
 
 def _origin(settings: ProviderSettings, catalog: Catalog, environ: Mapping[str, str]) -> Origin:
-    from msgspec.structs import replace
-
     entry = catalog[settings.type]
-    base_url = settings.base_url or base_url_from(entry, environ)
-    return Provider(entry, replace(settings, base_url=base_url) if base_url else settings).origin
+    return Provider(entry, completed(entry, settings, environ)).origin

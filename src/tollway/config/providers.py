@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from pathlib import Path
 
 from tollway.config import reading
 from tollway.config.reading import Reader, Table
@@ -16,7 +17,15 @@ from tollway.model.clocks import DEFAULT_CLOCKS
 from tollway.model.secret import Secret
 
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}\Z")
+_PLACE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.:-]{0,98}[A-Za-z0-9])?\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+
+LANGUAGES = (
+    "openai.chat", "openai.responses", "openai.completions", "anthropic.messages", "gemini.generate",
+    "bedrock.converse", "cohere.chat", "ollama.chat",
+)  # fmt: skip
+"""The wire formats a conversation may be held in."""
 
 
 def read_providers(
@@ -53,14 +62,24 @@ def _provider(
         type=kind,
         api_key=table.get("api_key", reading.secret, None),
         base_url=table.get("base_url", reading.url("http", "https"), None),
+        region=table.get("region", _place, None),
+        project=table.get("project", _place, None),
+        access_key_id=table.get("access_key_id", reading.secret, None),
+        secret_access_key=table.get("secret_access_key", reading.secret, None),
+        session_token=table.get("session_token", reading.secret, None),
+        credentials=table.get("credentials", _document, table.get("credentials_file", _key_file, None)),
         headers=table.get("headers", _headers, {}),
         ca_file=table.get("ca_file", reading.text, None),
         proxy=table.get("proxy", reading.text, None),
         max_connections=table.get("max_connections", reading.integer(1, 100_000), 1000),
         clocks=clocks_of(table, DEFAULT_CLOCKS, DEFAULT_CLOCKS) or DEFAULT_CLOCKS,
         unpriced=table.get("unpriced", reading.choice("allow", "refuse"), None),
+        languages=table.get("languages", reading.many(reading.choice(*LANGUAGES), "languages"), ()),
     )
     table.finish()
+    if (settings.access_key_id is None) != (settings.secret_access_key is None):
+        missing = "secret_access_key" if settings.access_key_id else "access_key_id"
+        report.add(line, f"provider {name}: {missing} is missing: the two keys of AWS belong together")
     return settings
 
 
@@ -73,6 +92,33 @@ def _type_of(catalog_names: Collection[str]) -> Reader[str]:
         return kind
 
     return read
+
+
+def _place(node: Node, _: Report) -> str:
+    """A region or a project: it becomes part of an address."""
+    found = reading.text_of(node).strip()
+    if not _PLACE.match(found):
+        raise Bad(f"expected letters, digits and dashes, not {reading.told(node)}")
+    return found
+
+
+def _document(node: Node, _: Report) -> Secret:
+    """A credential that is a JSON document."""
+    found = reading.text_of(node).strip()
+    if not found.startswith("{"):
+        raise Bad("expected the JSON text of a key file, for example ${GOOGLE_CREDENTIALS}")
+    return Secret(found)
+
+
+def _key_file(node: Node, report: Report) -> Secret:
+    path = Path(reading.text(node, report)).expanduser()
+    try:
+        found = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Bad(
+            f"cannot be read: {error.strerror if isinstance(error, OSError) else 'it is not text'}"
+        ) from None
+    return Secret(found)
 
 
 def _headers(node: Node, report: Report) -> dict[str, Secret]:

@@ -43,20 +43,30 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
 class ProviderSettings(Struct, frozen=True, kw_only=True):
     """A provider as configured. ``name`` is what ``provider/model`` uses, ``type`` an entry of the catalogue.
 
-    ``base_url`` None: the catalogue's. ``proxy`` overrides HTTP(S)_PROXY, ``ca_file`` adds a certificate
-    authority.
+    ``base_url`` None: the catalogue's, the one of ``region`` where there are several. ``project`` and the text of a
+    service account's key file as ``credentials`` are Google's; the two access keys, with ``session_token`` where they
+    are temporary, are AWS's. ``proxy`` overrides HTTP(S)_PROXY, ``ca_file`` adds a certificate authority.
+    ``languages`` are the wire formats to hold conversations in, the one to translate into first; empty:
+    those of the catalogue.
     """
 
     name: str
     type: str
     api_key: Secret | None = None
     base_url: str | None = None
+    region: str | None = None
+    project: str | None = None
+    access_key_id: Secret | None = None
+    secret_access_key: Secret | None = None
+    session_token: Secret | None = None
+    credentials: Secret | None = None
     headers: dict[str, Secret] = {}
     ca_file: str | None = None
     proxy: str | None = None
     max_connections: int = 1000
     clocks: Clocks = DEFAULT_CLOCKS
     unpriced: Literal["allow", "refuse"] | None = None
+    languages: tuple[str, ...] = ()
 
 
 class TargetSettings(Struct, frozen=True, kw_only=True):

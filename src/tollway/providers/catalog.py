@@ -57,9 +57,10 @@ made at one (files, batches, …), what is done with them at the paths below it 
 
 class Auth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the credential travels: ``Authorization: Bearer``, a header or a query parameter called ``name``,
-    or not."""
+    or not. ``aws``: as a bearer where there is a key, else every request is signed for the service ``name`` with the
+    access keys; ``google``: as a bearer where there is a key, else by a service account."""
 
-    scheme: Literal["bearer", "header", "query", "none"] = "bearer"
+    scheme: Literal["bearer", "header", "query", "none", "aws", "google"] = "bearer"
     name: str = ""
 
 
@@ -84,13 +85,17 @@ class CatalogEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """One provider. ``name`` is the file's name and what ``type:`` says in the configuration.
 
     ``base_url`` is empty where only the user knows it (``base_url_example`` then shows its shape);
-    ``regions`` are documented alternatives. ``env`` lists the key's usual variables, the usual one first;
-    those also in ``shared_env`` mean other things too and never start a provider by themselves.
+    ``{region}`` and ``{project}`` there and in the paths stand for the settings of that name. ``region`` is the
+    usual one, ``regions`` are the addresses of those that have one of their own. ``env`` lists the key's usual
+    variables, the usual one first; those also in ``shared_env`` mean other things too and never start a
+    provider by themselves. ``settings_env`` are the usual variables of other settings.
     ``stream_usage``: does a stream report usage when asked by ``stream_options`` (``ask``), unasked
     (``always``), or does the provider refuse the question (``never``). ``paths`` holds endpoints that stand
     elsewhere than ``ENDPOINTS`` says. ``written`` are quirks for bodies of ``format`` that the gateway has
     written itself; a client's own stay as they are. ``prices`` is the price sheet, the own name if empty.
-    ``local`` marks servers a user runs.
+    ``local`` marks servers a user runs. ``models`` limits a wire format to the models whose names match one of its
+    shell patterns. ``approximate``: the OpenAI-compatible endpoint leaves out what the own API
+    does, so that chats are translated into ``native.languages`` and not relayed.
     """
 
     name: str
@@ -98,16 +103,20 @@ class CatalogEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     docs: str
     base_url: str = ""
     base_url_example: str = ""
+    region: str = ""
     regions: dict[str, str] = {}
     path_prefix: str = ""
     env: tuple[str, ...] = ()
     shared_env: tuple[str, ...] = ()
     base_url_env: tuple[str, ...] = ()
+    settings_env: dict[str, tuple[str, ...]] = {}
     auth: Auth = Auth()
     format: str = "openai.chat"
     endpoints: tuple[str, ...] = ("chat.completions", "models")
     paths: dict[str, str] = {}
     native: Native | None = None
+    models: dict[str, tuple[str, ...]] = {}
+    approximate: bool = False
     stream_usage: Literal["ask", "always", "never"] = "ask"
     quirks: tuple[Quirk, ...] = ()
     written: tuple[Quirk, ...] = ()
@@ -126,6 +135,8 @@ class CatalogEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         native = self.native.languages if self.native else ()
         offered = (*self.endpoints, *(self.native.endpoints if self.native else ()))
         shared = (name for endpoint, name in BY_ENDPOINT.items() if endpoint in offered)
+        if self.approximate:
+            shared = (name for name in shared if name != "openai.chat")
         return tuple(dict.fromkeys((*native, *shared)))
 
 

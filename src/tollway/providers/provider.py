@@ -6,6 +6,8 @@ Everything that does not change between requests is encoded once, when the provi
 
 from __future__ import annotations
 
+import fnmatch
+import re
 import time
 from collections.abc import Callable, Mapping
 
@@ -14,13 +16,16 @@ from tollway.config.settings import ProviderSettings
 from tollway.errors import BadRequest, ConfigError, UpstreamError
 from tollway.model.clocks import Clocks
 from tollway.providers.catalog import ENDPOINTS, Auth, CatalogEntry
-from tollway.providers.credentials.bearer import check_key, credential_header, credential_query, header_of
+from tollway.providers.credentials.bearer import credential_header, credential_query, header_of
+from tollway.providers.credentials.proof import Proof, check_credentials, service_account_of, signer_of
+from tollway.providers.credentials.sigv4 import OWN
 from tollway.providers.languages import EVENTS, LANGUAGES, REMEMBERED, Way
 from tollway.providers.passthrough import check_method, pass_headers, pass_path, pass_query
+from tollway.providers.place import Place, joined
 from tollway.providers.profiles import profile_of
 from tollway.providers.quirks import Body, Quirk, apply
 from tollway.providers.refusal import Redaction, read_refusal
-from tollway.providers.request import Origin, UpstreamRequest, header_line, parse_base_url
+from tollway.providers.request import Origin, UpstreamRequest, header_line
 from tollway.wire.body import encode, parse
 from tollway.wire.codec import Profile
 
@@ -37,9 +42,9 @@ class Provider:
     """
 
     __slots__ = (
-        "_calls", "_keep", "_pass_own", "_pass_query", "_pass_root", "_pass_static", "_profiles", "_quirks",
-        "_redaction", "_wall_clock", "_ways", "_written", "entry", "format", "has_quirks", "languages", "name",
-        "origin", "settings", "stream_usage",
+        "_calls", "_keep", "_narrowed", "_pass_own", "_pass_query", "_pass_root", "_pass_static", "_profiles",
+        "_proof", "_quirks", "_redaction", "_spoken", "_wall_clock", "_ways", "_written", "entry", "format",
+        "has_quirks", "languages", "name", "origin", "region", "settings", "stream_usage",
     )  # fmt: skip
 
     def __init__(
@@ -53,15 +58,24 @@ class Provider:
         self._wall_clock = wall_clock
         native = entry.native
         native_auth = entry.auth if native is None or native.auth is None else native.auth
-        self.origin, base_path = _address(entry, settings)
-        _check_credentials(entry, settings, (entry.auth, native_auth))
-        secrets = [settings.api_key, *settings.headers.values()]
+        check_credentials(entry, settings, (entry.auth, native_auth))
+        account = service_account_of(settings)
+        place = Place(entry, settings, account.project if account else "")
+        self.origin = place.origin
+        self.region = place.region
+        self._proof: Proof | None = account or signer_of(entry.auth, settings, place.region)
+        if any(name.lower() == "authorization" for name in settings.headers):
+            self._proof = None
+        secrets = [settings.api_key, settings.access_key_id, settings.secret_access_key]
+        secrets += [settings.session_token, *settings.headers.values()]
         self._redaction = Redaction(secret.reveal() for secret in secrets if secret)
 
-        root = _joined(base_path, entry.path_prefix)
+        prefix = place.filled(entry.path_prefix)
+        native_path = place.filled(native.path) if native is not None else ""
+        root = joined(place.path, prefix)
         # A base URL that already ends in a path of the entry's is taken without it, so both ways to write it
         # work.
-        bare = root.removesuffix(entry.path_prefix) if entry.path_prefix else base_path
+        bare = root.removesuffix(prefix) if prefix else place.path
         self._calls: dict[str, tuple[bytes, bytes, bytes]] = {}
         head = self._head(entry.auth, entry.headers)
         query = credential_query(entry.auth, settings.api_key)
@@ -72,24 +86,29 @@ class Provider:
             query = credential_query(native_auth, settings.api_key)
             native_head = self._head(native_auth, native.headers)
             for endpoint in native.endpoints:
-                self._calls[endpoint] = _call(endpoint, bare + native.path, query, native_head)
+                self._calls[endpoint] = _call(endpoint, bare + native_path, query, native_head)
 
-        self.languages = entry.languages
+        self.languages = _languages(entry, settings)
         self._profiles: dict[str, Profile] = {}
+        self._spoken: dict[str, tuple[str, ...]] = {}
+        self._narrowed = {
+            name: re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns))
+            for name, patterns in entry.models.items()
+        }
         self._ways: dict[str, Way] = {}
         for name in self.languages:
             if native is not None and (
                 name in native.languages or LANGUAGES[name].endpoint in native.endpoints
             ):
-                place, auth, defaults = bare + native.path, native_auth, native.headers
+                stem, auth, defaults = bare + native_path, native_auth, native.headers
             else:
-                place, auth, defaults = root, entry.auth, entry.headers
+                stem, auth, defaults = root, entry.auth, entry.headers
             lines = self._head(auth, {**LANGUAGES[name].headers, **defaults})
             query = credential_query(auth, settings.api_key)
-            self._ways[name] = Way(name, place, query, lines, entry.paths.get(LANGUAGES[name].endpoint))
+            self._ways[name] = Way(name, stem, query, lines, entry.paths.get(LANGUAGES[name].endpoint))
 
         self._pass_root = (
-            root if native is None else bare + (native.path if native.root is None else native.root)
+            root if native is None else bare + (native_path if native.root is None else native.root)
         )
         self._pass_query = credential_query(native_auth, settings.api_key)
         forced = {name.lower(): secret.reveal() for name, secret in settings.headers.items()}
@@ -98,7 +117,8 @@ class Provider:
         always += [pair for pair in credential if pair[0].decode("ascii") not in forced]
         always += [(name.encode("ascii"), value.encode("latin-1")) for name, value in forced.items()]
         self._pass_static = b"".join(header_line(*pair) for pair in always)
-        self._pass_own = frozenset({name for name, _ in always} | {header_of(native_auth).encode("ascii")})
+        own = {name for name, _ in always} | {header_of(native_auth).encode("ascii")}
+        self._pass_own = frozenset(own.union(OWN) if self._proof is not None else own)
         defaults = native.headers if native is not None else entry.headers
         keep = {
             b"user-agent": USER_AGENT,
@@ -142,11 +162,14 @@ class Provider:
             method, target, headers = self._calls[endpoint]
         except KeyError:
             raise BadRequest(f"provider {self.name} does not serve {endpoint}") from None
+        headers = b"%baccept: %b\r\n%b" % (headers, accept, extra)
+        if self._proof is not None:
+            headers = self._proof.lines(method, target, headers, body, self._wall_clock()) + headers
         return UpstreamRequest(
             origin=self.origin,
             method=method,
             target=target,
-            headers=b"%baccept: %b\r\n%b" % (headers, accept, extra),
+            headers=headers,
             body=body,
             provider=self.name,
             clocks=clocks,
@@ -171,16 +194,36 @@ class Provider:
         way = self._ways.get(language)
         if way is None:
             raise BadRequest(f"provider {self.name} does not speak {language}")
+        target = way.target(model, stream)
+        headers = b"%baccept: %b\r\n%b" % (way.lines, way.accept(stream), extra)
+        if self._proof is not None:
+            headers = self._proof.lines(b"POST", target, headers, body, self._wall_clock()) + headers
         return UpstreamRequest(
             origin=self.origin,
             method=b"POST",
-            target=way.target(model, stream),
-            headers=b"%baccept: %b\r\n%b" % (way.lines, way.accept(stream), extra),
+            target=target,
+            headers=headers,
             body=body,
             provider=self.name,
             clocks=clocks,
             streamed=stream,
         )
+
+    def languages_for(self, model: str) -> tuple[str, ...]:
+        """Those of ``languages`` in which ``model``, named as at the provider, is spoken to."""
+        if not self._narrowed:
+            return self.languages
+        found = self._spoken.get(model)
+        if found is None:
+            found = tuple(
+                name
+                for name in self.languages
+                if name not in self._narrowed or self._narrowed[name].match(model)
+            )
+            if len(self._spoken) >= REMEMBERED:
+                self._spoken.clear()
+            self._spoken[model] = found
+        return found
 
     def profile(self, model: str) -> Profile:
         """What ``model``, named as at the provider, can do. The same name gives the same object for a while."""
@@ -209,11 +252,16 @@ class Provider:
         """
         passed, names = pass_headers(headers, self._pass_own)
         missing = b"".join(line for name, line in self._keep if name not in names)
+        method = check_method(method)
+        target = pass_path(self._pass_root, path) + pass_query(query, self._pass_query)
+        lines = self._pass_static + missing + passed
+        if self._proof is not None:
+            lines = self._proof.lines(method, target, lines, body, self._wall_clock()) + lines
         return UpstreamRequest(
             origin=self.origin,
-            method=check_method(method),
-            target=pass_path(self._pass_root, path) + pass_query(query, self._pass_query),
-            headers=self._pass_static + missing + passed,
+            method=method,
+            target=target,
+            headers=lines,
             body=body,
             provider=self.name,
             clocks=clocks or self.settings.clocks,
@@ -229,10 +277,6 @@ class Provider:
         where nothing is to be changed."""
         quirks = self._written.get(language)
         return encode(apply(quirks, parse(body))) if quirks else body
-
-    def needs_refresh(self, now: float) -> bool:
-        """Whether ``credentials.renewal.renew`` has to be awaited before the next request. ``now`` is Unix time."""
-        return False
 
     def error(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> UpstreamError:
         """A provider's refusal as an error of ours. ``headers`` have lower-case names."""
@@ -267,50 +311,17 @@ def _call(
     )
 
 
-def _address(entry: CatalogEntry, settings: ProviderSettings) -> tuple[Origin, str]:
-    url = settings.base_url or entry.base_url
-    where = f"providers.{settings.name}.base_url"
-    if not url:
-        raise ConfigError(
-            [f"{where} is required for type {entry.name}, for example {entry.base_url_example}"]
-        )
-    try:
-        return parse_base_url(url, ca_file=settings.ca_file, proxy=settings.proxy)
-    except ValueError as error:
-        raise ConfigError([f"{where} is not usable: {error}"]) from None
-
-
-# Written by us or by the connection: a configured one would break the framing or the connection pool.
-_RESERVED = frozenset(("host", "content-length", "transfer-encoding", "connection", "accept",
-                       "accept-encoding", "content-type", "upgrade", "te", "trailer", "expect"))  # fmt: skip
-
-
-def _check_credentials(entry: CatalogEntry, settings: ProviderSettings, auths: tuple[Auth, ...]) -> None:
-    where = f"providers.{settings.name}"
-    problems: list[str] = []
-    for name, secret in settings.headers.items():
-        try:
-            header_line(name.encode("ascii"), secret.reveal().encode("latin-1"))
-        except ValueError:  # UnicodeEncodeError is one
-            problems.append(f"{where}.headers: {name!r} has a name or a value that cannot be a header")
-        if name.lower() in _RESERVED:
-            problems.append(f"{where}.headers: {name!r} is written by the gateway itself; leave it out")
-    configured = {name.lower() for name in settings.headers}
-    needed = [auth for auth in auths if auth.scheme != "none" and header_of(auth) not in configured]
-    if settings.api_key:
-        check_key(settings.name, settings.api_key)
-    elif needed and not entry.key_optional:
-        usual = f" (usually ${{{entry.env[0]}}})" if entry.env else ""
-        problems.append(f"{where}.api_key is missing{usual}")
-    if problems:
-        raise ConfigError(problems)
-
-
-def _joined(path: str, prefix: str) -> str:
-    """``prefix`` behind ``path``; where the end of one is the beginning of the other it stands once."""
-    segments = prefix.split("/")[1:]
-    for count in range(len(segments), 0, -1):
-        overlap = "/" + "/".join(segments[:count])
-        if path.endswith(overlap):
-            return path + prefix[len(overlap) :]
-    return path + prefix
+def _languages(entry: CatalogEntry, settings: ProviderSettings) -> tuple[str, ...]:
+    if not settings.languages:
+        return entry.languages
+    native = entry.native.languages if entry.native else ()
+    known = {*entry.languages, *native, *(("openai.chat",) if "chat.completions" in entry.endpoints else ())}
+    for name in settings.languages:
+        if name not in known:
+            raise ConfigError(
+                [
+                    f"providers.{settings.name}.languages: {entry.name} does not speak {name}; "
+                    f"it speaks {', '.join(sorted(known))}"
+                ]
+            )
+    return settings.languages

@@ -4,6 +4,7 @@ or signed."""
 from __future__ import annotations
 
 import re
+from typing import Final
 from urllib.parse import quote
 
 from tollway.errors import ConfigError
@@ -12,10 +13,13 @@ from tollway.providers.catalog import Auth
 
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 
+AUTHORIZATION: Final = ("bearer", "aws", "google")
+"""Schemes that stand in the ``authorization`` header."""
+
 
 def header_of(auth: Auth) -> str:
     """The lower-case name of the header that carries the credential; empty where none does."""
-    if auth.scheme == "bearer":
+    if auth.scheme in AUTHORIZATION:
         return "authorization"
     return auth.name.lower() if auth.scheme == "header" else ""
 
@@ -26,7 +30,7 @@ def credential_header(auth: Auth, key: Secret | None) -> list[tuple[bytes, bytes
     if key is None or not name:
         return []
     value = key.reveal().encode("ascii")
-    return [(name.encode("ascii"), b"Bearer " + value if auth.scheme == "bearer" else value)]
+    return [(name.encode("ascii"), b"Bearer " + value if auth.scheme in AUTHORIZATION else value)]
 
 
 def credential_query(auth: Auth, key: Secret | None) -> bytes:
