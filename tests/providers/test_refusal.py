@@ -254,3 +254,163 @@ def test_whatever_is_answered_becomes_an_error(body: bytes, status: int, header:
     assert len(error.message) <= MAX_MESSAGE
     assert error.retry_after is None or error.retry_after >= 0
     assert KEY not in error.message
+
+
+DIALECTS = [
+    # status, headers, body, message, kind, retryable, fallback
+    (
+        529,
+        {},
+        b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"},"request_id":"req_1"}',
+        "provider acme answered 529: Overloaded",
+        "overloaded_error",
+        True,
+        True,
+    ),
+    (
+        400,
+        {},
+        b'{"type":"error","error":{"type":"invalid_request_error","message":"max_tokens: Field required"}}',
+        "provider acme answered 400: max_tokens: Field required",
+        "invalid_request_error",
+        False,
+        False,
+    ),
+    (
+        503,
+        {},
+        b'{"error":{"code":503,"message":"The model is overloaded.","status":"UNAVAILABLE"}}',
+        "provider acme answered 503: The model is overloaded.",
+        "UNAVAILABLE",
+        True,
+        True,
+    ),
+    (
+        400,
+        {},
+        b'{"error":{"code":400,"message":"Bad","status":"INVALID_ARGUMENT","details":[{"reason":"OTHER"}]}}',
+        "provider acme answered 400: Bad",
+        "INVALID_ARGUMENT",
+        False,
+        False,
+    ),
+    (
+        400,
+        {"x_amzn_errortype": "ValidationException:http://internal.amazon.com/coral/com.amazon.bedrock/"},
+        b'{"message":"The provided model identifier is invalid."}',
+        "provider acme answered 400: The provided model identifier is invalid.",
+        "ValidationException",
+        False,
+        False,
+    ),
+    (
+        429,
+        {"x_amzn_errortype": "ThrottlingException"},
+        b'{"message":"Too many requests, please wait before trying again."}',
+        "provider acme answered 429: Too many requests, please wait before trying again.",
+        "ThrottlingException",
+        True,
+        True,
+    ),
+    (
+        424,
+        {"x_amzn_errortype": "ModelErrorException"},
+        b'{"message":"The model failed.","originalStatusCode":500}',
+        "provider acme answered 424: The model failed.",
+        "ModelErrorException",
+        True,
+        True,
+    ),
+    (
+        400,
+        {"x_amzn_errortype": "ServiceQuotaExceededException"},
+        b'{"message":"Your quota is spent."}',
+        "provider acme answered 400: Your quota is spent.",
+        "ServiceQuotaExceededException",
+        False,
+        True,
+    ),
+    (
+        403,
+        {"x_amzn_errortype": "AccessDeniedException"},
+        b'{"Message":"User is not authorized."}',
+        "provider acme answered 403: User is not authorized.",
+        "AccessDeniedException",
+        False,
+        True,
+    ),
+    (
+        400,
+        {},
+        b'{"__type":"com.amazon.coral.validate#ValidationException","message":"Odd"}',
+        "provider acme answered 400: Odd",
+        "ValidationException",
+        False,
+        False,
+    ),
+    (
+        404,
+        {},
+        b'{"id":"1","message":"model not found"}',
+        "provider acme answered 404: model not found",
+        None,
+        False,
+        True,
+    ),
+    (
+        404,
+        {},
+        b'{"error":"model \'x\' not found"}',
+        "provider acme answered 404: model 'x' not found",
+        None,
+        False,
+        True,
+    ),
+]
+
+
+@pytest.mark.parametrize(("status", "headers", "body", "message", "kind", "retryable", "fallback"), DIALECTS)
+def test_every_dialect_is_read(
+    status: int,
+    headers: dict[str, str],
+    body: bytes,
+    message: str,
+    kind: str | None,
+    retryable: bool,
+    fallback: bool,
+) -> None:
+    error = refuse(status, body, content_type="application/json", **headers)
+    assert error.message == message
+    assert (error.upstream_kind, error.retryable, error.fallback) == (kind, retryable, fallback)
+    assert error.http_status == status
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "told"),
+    [
+        (
+            400,
+            {},
+            b'{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT",'
+            b'"details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"API_KEY_INVALID"}]}}',
+            None,
+        ),
+        (
+            403,
+            {"x_amzn_errortype": "UnrecognizedClientException"},
+            b'{"message":"The security token included in the request is invalid."}',
+            "UnrecognizedClientException",
+        ),
+        (403, {}, b'{"__type":"x#InvalidSignatureException","message":"m"}', "InvalidSignatureException"),
+    ],
+)
+def test_a_refused_credential_is_known_behind_other_statuses(
+    status: int, headers: dict[str, str], body: bytes, told: str | None
+) -> None:
+    error = refuse(status, body, **headers)
+    assert error.message.startswith("provider acme refused the gateway's credential: ")
+    assert error.error_code == "upstream_unauthorized"
+    assert error.upstream_kind == "upstream_error"
+    assert error.details.get("upstream_code") == told
+    assert error.fallback
+    assert not error.retryable

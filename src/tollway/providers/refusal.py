@@ -31,6 +31,21 @@ SPENT: Final = frozenset(
 )
 """Codes that say the account is out of money: trying again cannot help, another provider can."""
 
+UNPROVEN: Final = frozenset(
+    ("API_KEY_INVALID", "API_KEY_EXPIRED", "UnrecognizedClientException", "InvalidSignatureException",
+     "ExpiredTokenException", "MissingAuthenticationTokenException", "IncompleteSignatureException",
+     "MissingAuthenticationToken", "InvalidClientTokenId")
+)  # fmt: skip
+"""What Google and AWS call a refused credential, with statuses that say something else (400, 403)."""
+
+BUSY: Final = frozenset(
+    ("ThrottlingException", "ModelNotReadyException", "ModelErrorException", "ModelTimeoutException")
+)
+"""Kinds that may pass, whatever the status (AWS answers 424 where a model failed)."""
+
+ELSEWHERE: Final = frozenset(("ServiceQuotaExceededException", *BUSY))
+"""Kinds that are about this account or this place, not about the request."""
+
 
 class Redaction:
     """Takes a provider's credentials out of text it sent back, whole, masked in the middle or shortened."""
@@ -77,14 +92,20 @@ def read_refusal(
 ) -> UpstreamError:
     """``headers`` have lower-case names; ``now`` is Unix time in seconds, for dates in ``retry-after``."""
     words, fields = _read_body(headers.get(b"content-type", b""), body)
+    told = headers.get(b"x-amzn-errortype")
+    if told:  # AWS: the kind, and perhaps an address behind a colon
+        fields["type"] = told.partition(b":")[0].decode("latin-1")
     code, kind, param = (_short(fields.get(name), redact) for name in ("code", "type", "param"))
     words = _tidy(redact(words[: 4 * MAX_MESSAGE]))  # cut first: a megabyte is not searched for keys
     details: dict[str, str] = {}
-    if status in (401, 407):
+    reason = str(fields.get("reason"))
+    busy, elsewhere = kind in BUSY, kind in ELSEWHERE
+    if status in (401, 407) or reason in UNPROVEN or kind in UNPROVEN:
         # The client's own key was fine: neither words nor code may make it look otherwise.
         message = f"provider {provider} refused the gateway's credential"
-        if code:
-            details["upstream_code"] = code
+        if code or kind in UNPROVEN:
+            details["upstream_code"] = code or str(kind)
+        elsewhere = True
         code, kind = "upstream_unauthorized", "upstream_error"
     elif 300 <= status < 400:
         message = f"provider {provider} answered with a redirect ({status}); its base_url may be wrong"
@@ -103,8 +124,8 @@ def read_refusal(
         upstream_kind=kind,
         param=param,
         retry_after=after,
-        retryable=status in RETRYABLE and code not in SPENT and kind not in SPENT,
-        fallback=status in FALLBACK or not 400 <= status < 500,
+        retryable=(status in RETRYABLE or busy) and code not in SPENT and kind not in SPENT,
+        fallback=status in FALLBACK or elsewhere or not 400 <= status < 500,
         headers={"retry-after": str(math.ceil(after))} if after is not None else None,
     )
     error.details.update(details)
@@ -112,7 +133,7 @@ def read_refusal(
 
 
 def _read_body(content_type: bytes, body: bytes) -> tuple[str, dict[str, object]]:
-    """The words of a refusal and the fields beside them (code, type, param, retryDelay)."""
+    """The words of a refusal and the fields beside them (code, type, param, reason, retryDelay)."""
     text = body[:MAX_PARSED].decode("utf-8", "replace").strip()
     if b"html" in content_type.lower() or text[:15].lower().startswith(("<!doctype html", "<html")):
         return _page_title(text), {}
@@ -129,6 +150,7 @@ def _read_body(content_type: bytes, body: bytes) -> tuple[str, dict[str, object]
 
 _WORD_FIELDS: Final = (
     "message",
+    "Message",
     "error",
     "detail",
     "details",
@@ -160,7 +182,10 @@ def _words(value: object, fields: dict[str, object], depth: int) -> str:
             fields[name] = given
     if isinstance(value.get("status"), str) and value["status"].isupper():
         fields.setdefault("type", value["status"])
-    _note_delay(value.get("details"), fields)
+    shape = value.get("__type")  # AWS, where no header says it: a name, perhaps behind its namespace
+    if isinstance(shape, str):
+        fields["type"] = shape.rpartition("#")[2]
+    _note_details(value.get("details"), fields)
     inner = value.get("error")
     if isinstance(inner, dict) and (words := _words(inner, fields, depth + 1)):
         return words
@@ -171,11 +196,14 @@ def _words(value: object, fields: dict[str, object], depth: int) -> str:
     return ""
 
 
-def _note_delay(details: object, fields: dict[str, object]) -> None:
+def _note_details(details: object, fields: dict[str, object]) -> None:
+    """Google's: how long to wait, and what is behind a status."""
     if isinstance(details, list):
         for detail in details:
-            if isinstance(detail, dict) and isinstance(detail.get("retryDelay"), str):
-                fields["retryDelay"] = detail["retryDelay"]
+            if isinstance(detail, dict):
+                for name in ("retryDelay", "reason"):
+                    if isinstance(detail.get(name), str):
+                        fields[name] = detail[name]
 
 
 _TITLE = re.compile(r"<title[^>]*>([^<]{1,300})", re.IGNORECASE)

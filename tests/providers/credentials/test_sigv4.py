@@ -61,7 +61,7 @@ JSON = {"content-type": "application/json"}
         (
             "POST",
             "/model/arn%3Aaws%3Abedrock%3Aeu-central-1%3A123456789012%3Ainference-profile%2Feu.x-v1%3A0/converse",
-            "{\"a\":\"é€\"}".encode(),
+            '{"a":"é€"}'.encode(),
             JSON,
         ),
         ("GET", "/", b"", {}),
