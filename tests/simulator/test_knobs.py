@@ -32,6 +32,7 @@ def test_a_suffix_is_taken_apart_and_decoded():
         ("error_event", None, 2),
         ("retry_after", "1500ms", "1500ms"),
         ("cached", "50%", "50%"),
+        ("arguments", '{"a": 1}', '{"a": 1}'),
     ],
 )
 def test_values_are_read(name, text, value):
@@ -55,6 +56,7 @@ def test_values_are_read(name, text, value):
         ("retry_after", "soon", "date:5"),
         ("echo", "maybe", "on or off"),
         ("cached", "many", "percentage"),
+        ("arguments", "[1]", "a JSON object"),
     ],
 )
 def test_what_is_not_understood_is_named(name, text, says):

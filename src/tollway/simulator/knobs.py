@@ -38,6 +38,8 @@ class Knobs(Struct, frozen=True, kw_only=True):
     refusal: bool = False
     tool_calls: bool = True
     parallel: int = 1
+    call: str | None = None
+    arguments: str | None = None
     dimensions: int | None = None
     redacted: bool = False
     citations: bool = False
@@ -204,6 +206,14 @@ def _text(text: str) -> str:
     return text
 
 
+def _object(text: str) -> str:
+    try:
+        msgspec.json.decode(text, type=dict)
+    except msgspec.DecodeError as error:
+        raise ValueError("a JSON object") from error
+    return text
+
+
 class Grammar(NamedTuple):
     """How a knob's value is read, what a bare name means (None: a value is needed) and one line for the
     reader."""
@@ -227,6 +237,10 @@ GRAMMAR: Mapping[str, Grammar] = {
     "finish": Grammar(_one_of(*FINISHES), None, "why the answer ends, in each dialect's own word"),
     "refusal": Grammar(_switch, "on", "the model refuses: refusal text in place of content"),
     "tool_calls": Grammar(_switch, "on", "off: answer with text even where tools are offered"),
+    "call": Grammar(_text, None, "the tool to call; text where it is not offered"),
+    "arguments": Grammar(
+        _object, None, "the JSON object that tools are called with (percent-encoded in a suffix)"
+    ),
     "parallel": Grammar(_whole(1, 128), None, "number of tool calls in one answer"),
     "dimensions": Grammar(_whole(1, 8192), None, "length of an embedding where the request names none"),
     "redacted": Grammar(_switch, "on", "thinking comes as an opaque block as well"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hmac
 from base64 import b64encode
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -89,8 +89,8 @@ def _speak(wish: Wish, knobs: Knobs) -> Speech:
         room -= reasoning
     if knobs.refusal:
         said = Speech("refusal", count(NO), text=NO, refused=True)
-    elif wish.tools and knobs.tool_calls:
-        said = _calls(wish, knobs.parallel if wish.parallel else 1, room)
+    elif tools := to_call(wish.tools, knobs):
+        said = _calls(tools, knobs.parallel if wish.parallel else 1, room, knobs.arguments)
     else:
         said = _text(wish, knobs, room)
     said.reasoning = reasoning
@@ -120,13 +120,30 @@ def _text(wish: Wish, knobs: Knobs, room: int | None) -> Speech:
     return Speech(finish, count(text), text=text, stopped_at=mark)
 
 
-def _calls(wish: Wish, number: int, room: int | None) -> Speech:
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+T = TypeVar("T", bound=Named)
+
+
+def to_call(offered: list[T], knobs: Knobs) -> list[T]:
+    """Of the tools that may be called those that the knobs let be called; empty where text is wanted."""
+    if not knobs.tool_calls:
+        return []
+    return offered if knobs.call is None else [tool for tool in offered if tool.name == knobs.call]
+
+
+def _calls(tools: list[Tool], number: int, room: int | None, given: str | None) -> Speech:
     calls: list[Call] = []
     finish = "tool_calls"
     for place in range(number):
-        tool = wish.tools[place % len(wish.tools)]
+        tool = tools[place % len(tools)]
         if tool.free:
             arguments = "the old cat"
+        elif given is not None:
+            arguments = given
         else:
             arguments = msgspec.json.encode(instance(tool.schema or {"type": "object"})).decode()
         if room is not None:

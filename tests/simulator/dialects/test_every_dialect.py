@@ -105,6 +105,34 @@ async def test_headers_set_knobs_as_well(tell):
     assert (page.status, page.headers["content-type"]) == (502, "text/html")
 
 
+FIRST, SECOND = "read_file", "list_files"
+SCHEMA = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}
+FUNCTIONS = [{"name": name, "description": "d", "parameters": SCHEMA} for name in (FIRST, SECOND)]
+TOOLS = {
+    responses: [{"type": "function", **one} for one in FUNCTIONS],
+    anthropic: [{"name": one["name"], "input_schema": SCHEMA} for one in FUNCTIONS],
+    gemini: [{"functionDeclarations": FUNCTIONS}],
+    bedrock: [{"toolSpec": {"name": one["name"], "inputSchema": {"json": SCHEMA}}} for one in FUNCTIONS],
+}
+
+
+async def test_the_tool_to_call_and_its_arguments(ask, request_of):
+    path, body, headers = request_of("m+call=list_files+arguments=%7B%22path%22:%22%2Fetc%22%7D", False)
+    usual = [{"type": "function", "function": one} for one in FUNCTIONS]
+    offered = TOOLS.get(request_of, usual)
+    tools = {"toolConfig": {"tools": offered}} if request_of is bedrock else {"tools": offered}
+    said = (await ask({**body, **tools}, path=path, **headers)).json()
+    told = json.dumps({**said, "tools": []})
+    assert SECOND in told
+    assert FIRST not in told
+    assert "/etc" in told
+    model, nothing = "m+call=list_files+arguments=%7B%22path%22:%22%2Fetc%22%7D", "m+call=nothing"
+    body = {name: nothing if value == model else value for name, value in body.items()}
+    reply = await ask({**body, **tools}, path=path.replace(model, nothing), **headers)
+    assert reply.status == 200
+    assert "/etc" not in json.dumps({**reply.json(), "tools": []})
+
+
 async def test_rationed_faults(tell):
     statuses = [(await tell("m+fail_first=2+status=500")).status for _ in range(4)]
     assert statuses == [500, 500, 200, 200]

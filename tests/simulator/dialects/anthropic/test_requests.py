@@ -124,3 +124,24 @@ async def test_refusals(refused, fields, message):
 )
 async def test_what_is_taken(refused, messages):
     assert await refused(messages=messages, tools=[TOOL]) is None
+
+
+async def test_thinking_without_a_budget_binds_less(refused):
+    turns = [HELLO, *said(("assistant", [CALL]), ("user", [RESULT]))]
+    forced = {"tools": [TOOL], "tool_choice": {"type": "any"}}
+    assert await refused(messages=turns, thinking={"type": "adaptive"}, **forced) is None
+    manual = {"type": "enabled", "budget_tokens": 1024}
+    assert "Expected `thinking`" in await refused(messages=turns, thinking=manual, tools=[TOOL])
+
+
+async def test_the_system_between_the_messages(ask):
+    turns = [HELLO, {"role": "system", "content": "Be brief."}]
+
+    async def status(messages, beta):
+        headers = {"x_api_key": "k", "anthropic_version": "2023-06-01", "anthropic_beta": beta}
+        body = {"model": "m", "max_tokens": 20, "messages": messages}
+        return (await ask(body, path="/v1/messages", **headers)).status
+
+    assert await status(turns, "effort-2025-11-24,mid-conversation-system-2026-04-07") == 200
+    assert await status(turns, "effort-2025-11-24") == 400
+    assert await status(turns[::-1], "mid-conversation-system-2026-04-07") == 400

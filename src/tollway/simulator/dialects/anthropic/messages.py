@@ -68,7 +68,8 @@ def _wish(body: Body, model: str) -> Wish:
         for tool in body.get("tools") or ()
         if tool.get("type", "custom") == "custom"
     ]
-    last = blocks(body["messages"][-1]["content"])
+    turns = [one for one in body["messages"] if one["role"] != "system"]
+    last = blocks(turns[-1]["content"]) if turns else []
     answered = any(block["type"] == "tool_result" for block in last)
     if kind == "none" or (answered and kind == "auto"):
         offered = []

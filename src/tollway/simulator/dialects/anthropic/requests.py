@@ -63,6 +63,9 @@ NEEDED = {
 LEAST_BUDGET = 1024
 MOST_CACHED = 4
 
+SYSTEM_BETA = b"mid-conversation-system-"
+"""Beta under which the system speaks between the messages too, not before the first."""
+
 EXTRA = "Extra inputs are not permitted"
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
@@ -71,17 +74,21 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 def read(request: Request) -> Plain:
     body = json_object(request, invalid)
     required = ("max_tokens", "messages", "model")
-    check(body, required)
+    check(body, required, betas_of(request))
     return Plain(body["model"], body, request)
 
 
 def read_count(request: Request) -> Plain:
     body = json_object(request, invalid)
-    check(body, ("messages", "model"))
+    check(body, ("messages", "model"), betas_of(request))
     return Plain(body["model"], body, request)
 
 
-def check(body: Body, required: tuple[str, ...]) -> None:
+def betas_of(request: Request) -> bytes:
+    return request.headers.get(b"anthropic-beta", b"")
+
+
+def check(body: Body, required: tuple[str, ...], betas: bytes = b"") -> None:
     """Raises the Refusal of a request that the vendor does not take. ``model`` must be there in any case."""
     for name in required:
         if name not in body:
@@ -99,7 +106,7 @@ def check(body: Body, required: tuple[str, ...]) -> None:
     thinks = _thinking(body)
     _system(body.get("system"))
     _tools(body)
-    _messages(body["messages"], thinks)
+    _messages(body["messages"], thinks, SYSTEM_BETA in betas)
     marks = _cache_marks(body)
     if marks > MOST_CACHED:
         raise invalid(f"A maximum of {MOST_CACHED} blocks with cache_control may be provided. Found {marks}.")
@@ -128,6 +135,7 @@ def thinking_on(body: Body) -> bool:
 
 
 def _thinking(body: Body) -> bool:
+    """Whether thinking has a budget, which binds more than thinking that the model measures out itself."""
     asked = body.get("thinking")
     if asked is None:
         return False
@@ -149,9 +157,9 @@ def _thinking(body: Body) -> bool:
     if body.get("temperature") not in (None, 1):
         raise invalid("`temperature` may only be set to 1 when thinking is enabled.")
     choice = body.get("tool_choice")
-    if isinstance(choice, dict) and choice.get("type") in ("any", "tool"):
+    if kind == "enabled" and isinstance(choice, dict) and choice.get("type") in ("any", "tool"):
         raise invalid("Thinking may not be enabled when tool_choice forces tool use.")
-    return True
+    return kind == "enabled"
 
 
 def _system(system: Any) -> None:
@@ -205,7 +213,7 @@ def blocks(content: Any) -> list[dict[str, Any]]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
-def _messages(messages: Any, thinks: bool) -> None:
+def _messages(messages: Any, thinks: bool, system_between: bool) -> None:
     if not isinstance(messages, list):
         raise invalid("messages: Input should be a valid list")
     if not messages:
@@ -215,12 +223,12 @@ def _messages(messages: Any, thinks: bool) -> None:
         if not isinstance(message, dict):
             raise invalid(f"{where}: Input should be a valid dictionary")
         role = message.get("role")
-        if role == "system":
+        if role == "system" and not (system_between and place):
             raise invalid(
                 'messages: Unexpected role "system". The Messages API accepts a top-level `system` parameter, '
                 'not "system" as an input message role.'
             )
-        if role not in ("user", "assistant"):
+        if role not in ("user", "assistant", "system"):
             raise invalid(f"{where}.role: Input should be 'user' or 'assistant'")
         if "content" not in message:
             raise invalid(f"{where}.content: Field required")

@@ -14,6 +14,7 @@ from tollway.simulator.tokens import MESSAGE_OVERHEAD, REPLY_OVERHEAD, count
 FIELDS = frozenset(
     (
         "background",
+        "client_metadata",
         "context_management",
         "conversation",
         "include",

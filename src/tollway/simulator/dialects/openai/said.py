@@ -20,6 +20,7 @@ from tollway.simulator.dialects.openai.requests import (
 )
 from tollway.simulator.instances import instance
 from tollway.simulator.knobs import Knobs
+from tollway.simulator.speech import to_call
 from tollway.simulator.tokens import (
     AUDIO_CHARACTERS,
     IMAGE_TOKENS,
@@ -63,7 +64,7 @@ def say(request: ChatRequest, model: str, knobs: Knobs, serial: str, index: int)
         said = Said("stop", count(NO), refusal=NO)
     elif (tools := _tools_to_call(request, knobs)) is not None:
         number = 1 if request.parallel_tool_calls is False else knobs.parallel
-        said = _tool_calls(tools, number, serial, index, limit)
+        said = _tool_calls(tools, number, serial, index, limit, knobs.arguments)
     else:
         said = _text(request, model, knobs, index, limit)
     if knobs.finish is not None:
@@ -140,9 +141,9 @@ def _tools_to_call(request: ChatRequest, knobs: Knobs) -> list[Function] | None:
     if choice not in (None, "auto", "none", "required"):
         raise invalid(f"Unknown tool choice {choice!r}.", "tool_choice", "invalid_value")
     answered = request.messages[-1].role in ("tool", "function")
-    if choice == "none" or not knobs.tool_calls or (answered and choice != "required"):
+    if choice == "none" or (answered and choice != "required"):
         return None
-    return functions
+    return to_call(functions, knobs) or None
 
 
 def _function(tool: Tool, position: int) -> Function:
@@ -154,13 +155,15 @@ def _function(tool: Tool, position: int) -> Function:
     return tool.function
 
 
-def _tool_calls(functions: list[Function], wanted: int, serial: str, index: int, limit: int | None) -> Said:
+def _tool_calls(
+    functions: list[Function], wanted: int, serial: str, index: int, limit: int | None, given: str | None
+) -> Said:
     calls: list[Call] = []
     left = limit
     finish = "tool_calls"
     for number in range(wanted):
         function = functions[number % len(functions)]
-        arguments = _fitting(function.parameters or {"type": "object"}, "tools")
+        arguments = _fitting(function.parameters or {"type": "object"}, "tools") if given is None else given
         if left is not None:
             room = max(0, left - count(function.name))
             if count(arguments) > room:
