@@ -94,6 +94,51 @@ bodies = Table(
     Index("bodies_expires_at", "expires_at"),
 )
 
+objects = Table(
+    "objects",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    # The empty string: this gateway keeps it itself.
+    Column("provider", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("team", Text),
+    Column("model", Text, nullable=False),
+    Column("deployment", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("expires", Float),
+    Column("settled", Boolean(create_constraint=False), nullable=False),
+    Column("shown", LargeBinary, nullable=False),
+    Column("state", LargeBinary, nullable=False),
+    Index("objects_kind_owner_created", "kind", "owner", "created", "id"),
+    Index("objects_kind_created", "kind", "created", "id"),
+    Index("objects_unsettled", "kind", "created", sqlite_where=text("settled = 0")),
+    Index("objects_expires", "expires", sqlite_where=text("expires IS NOT NULL")),
+)
+
+responses = Table(
+    "responses",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("team", Text),
+    # The empty string: this gateway keeps it itself.
+    Column("provider", Text, nullable=False),
+    Column("deployment", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("background", Boolean(create_constraint=False), nullable=False),
+    Column("previous", Text),
+    Column("created", Float, nullable=False),
+    Column("expires", Float, nullable=False),
+    Column("input", LargeBinary, nullable=False),
+    Column("response", LargeBinary, nullable=False),
+    Column("events", LargeBinary, nullable=False),
+    Index("responses_expires", "expires"),
+    Index("responses_unfinished", "created", sqlite_where=text("status IN ('queued', 'in_progress')")),
+)
+
 generation = Table(
     "generation",
     metadata,

@@ -1,4 +1,4 @@
-"""Keys, events, daily roll-ups, bodies, the counter of changes and the spool's positions."""
+"""Keys, events, daily roll-ups, bodies, objects, responses, the counter of changes and the spool's positions."""
 
 from __future__ import annotations
 
@@ -94,6 +94,50 @@ def upgrade() -> None:
     )
     op.create_index("bodies_expires_at", "bodies", ["expires_at"])
     op.create_table(
+        "objects",
+        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("provider", sa.Text, nullable=False),
+        sa.Column("owner", sa.Text, nullable=False),
+        sa.Column("team", sa.Text),
+        sa.Column("model", sa.Text, nullable=False),
+        sa.Column("deployment", sa.Text, nullable=False),
+        sa.Column("purpose", sa.Text, nullable=False),
+        sa.Column("created", sa.Float, nullable=False),
+        sa.Column("expires", sa.Float),
+        sa.Column("settled", sa.Boolean(create_constraint=False), nullable=False),
+        sa.Column("shown", sa.LargeBinary, nullable=False),
+        sa.Column("state", sa.LargeBinary, nullable=False),
+    )
+    op.create_index("objects_kind_owner_created", "objects", ["kind", "owner", "created", "id"])
+    op.create_index("objects_kind_created", "objects", ["kind", "created", "id"])
+    op.create_index("objects_unsettled", "objects", ["kind", "created"], sqlite_where=sa.text("settled = 0"))
+    op.create_index("objects_expires", "objects", ["expires"], sqlite_where=sa.text("expires IS NOT NULL"))
+    op.create_table(
+        "responses",
+        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("owner", sa.Text, nullable=False),
+        sa.Column("team", sa.Text),
+        sa.Column("provider", sa.Text, nullable=False),
+        sa.Column("deployment", sa.Text, nullable=False),
+        sa.Column("model", sa.Text, nullable=False),
+        sa.Column("status", sa.Text, nullable=False),
+        sa.Column("background", sa.Boolean(create_constraint=False), nullable=False),
+        sa.Column("previous", sa.Text),
+        sa.Column("created", sa.Float, nullable=False),
+        sa.Column("expires", sa.Float, nullable=False),
+        sa.Column("input", sa.LargeBinary, nullable=False),
+        sa.Column("response", sa.LargeBinary, nullable=False),
+        sa.Column("events", sa.LargeBinary, nullable=False),
+    )
+    op.create_index("responses_expires", "responses", ["expires"])
+    op.create_index(
+        "responses_unfinished",
+        "responses",
+        ["created"],
+        sqlite_where=sa.text("status IN ('queued', 'in_progress')"),
+    )
+    op.create_table(
         "generation",
         sa.Column("name", sa.Text, primary_key=True),
         sa.Column("number", sa.BigInteger, nullable=False),
@@ -112,5 +156,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for name in ("ledger_state", "spool_positions", "generation", "bodies", "rollups", "events", "keys"):
+    for name in (
+        "ledger_state", "spool_positions", "generation", "responses", "objects", "bodies", "rollups", "events", "keys",
+    ):  # fmt: skip
         op.drop_table(name)
