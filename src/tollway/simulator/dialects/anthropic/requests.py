@@ -159,7 +159,7 @@ def _thinking(body: Body) -> bool:
     choice = body.get("tool_choice")
     if kind == "enabled" and isinstance(choice, dict) and choice.get("type") in ("any", "tool"):
         raise invalid("Thinking may not be enabled when tool_choice forces tool use.")
-    return kind == "enabled"
+    return bool(kind == "enabled")
 
 
 def _system(system: Any) -> None:
