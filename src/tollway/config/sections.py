@@ -23,6 +23,7 @@ def read_server(node: Node, report: Report) -> ServerSettings:
         public_url=table.get("public_url", reading.url("http", "https"), None),
         workers=table.get("workers", reading.integer(1, 1024), usual.workers),
         max_body=table.get("max_body", reading.size(_KIB, 4 * _GIB), usual.max_body),
+        max_upload=table.get("max_upload", reading.size(_KIB, 1024 * _GIB), usual.max_upload),
         max_header=table.get("max_header", reading.size(_KIB, 16 * 1024 * _KIB), usual.max_header),
         max_connections=table.get("max_connections", reading.integer(1, 10_000_000), usual.max_connections),
         header_timeout=table.get("header_timeout", reading.duration, usual.header_timeout),

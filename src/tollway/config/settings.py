@@ -17,8 +17,8 @@ from tollway.model.secret import Secret
 
 
 class ServerSettings(Struct, frozen=True, kw_only=True):
-    """``max_body`` and ``max_header`` in bytes; ``header_timeout``, ``body_timeout`` (between two reads of a
-    body), ``keep_alive`` and ``drain`` (how long a stop waits for running requests) in seconds. ``max_message`` is one
+    """``max_body``, ``max_upload`` (bodies that go on as they come) and ``max_header`` in bytes;
+    ``header_timeout``, ``body_timeout`` (between two reads of a body), ``keep_alive`` and ``drain`` (how long a stop waits for running requests) in seconds. ``max_message`` is one
     message of a WebSocket, ``session_idle`` and ``session_total`` the clocks of a realtime session."""
 
     host: str = "127.0.0.1"
@@ -26,6 +26,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     public_url: str | None = None
     workers: int = 1
     max_body: int = 64 * 1024 * 1024
+    max_upload: int = 2 * 1024 * 1024 * 1024
     max_header: int = 64 * 1024
     max_connections: int = 10_000
     header_timeout: float = 10.0

@@ -9,6 +9,8 @@ import re
 
 from msgspec import Struct
 
+from tollway.errors import NotFound
+
 
 class Endpoint(Struct, frozen=True):
     """``name`` is the hallway's, ``dialect`` decides the shape of errors. ``counts``: the request is not served, its
@@ -76,11 +78,14 @@ _AZURE = re.compile(rb"/openai/deployments/(?P<model>[^/]+)(?P<path>/.+)")
 
 def named_by_path(path: bytes) -> Named | None:
     """What a path that names its model asks for: Gemini's ``…/models/{model}:method`` and Azure's
-    ``/openai/deployments/{name}/…``; the name is still percent-encoded."""
+    ``/openai/deployments/{name}/…``; the name is still percent-encoded. Raises NotFound for another method."""
     found = _GEMINI.fullmatch(path)
     if found is not None:
         known = _GEMINI_METHODS.get(found["method"])
-        return None if known is None else Named(known[0], found["model"], known[1])
+        if known is None:
+            names = ", ".join(name.decode() for name in _GEMINI_METHODS)
+            raise NotFound(f"There is no method of that name here. Models have {names}.")
+        return Named(known[0], found["model"], known[1])
     found = _AZURE.fullmatch(path)
     if found is not None:
         endpoint = MODEL_PATHS.get(found["path"])

@@ -6,6 +6,8 @@ other the count is made here and ``x-tollway-token-count`` says how sure it is. 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from tollway.errors import UpstreamError
@@ -15,6 +17,7 @@ from tollway.pipeline.resolve import Call, resolve, upstream_body
 from tollway.pipeline.services import Services
 from tollway.pipeline.snapshot import Target
 from tollway.wire.body import encode, parse, raw
+from tollway.wire.conversation import Conversation
 
 ASKED = {"messages": "messages.count_tokens"}
 """Endpoints of providers that count, by the endpoint of the request that is counted."""
@@ -39,10 +42,23 @@ async def count_tokens(request: ModelRequest, client: Client, app: Services) -> 
         if body:
             _answer(client, request, b"provider", body)
             return
-    count = await app.tokens().count_conversation(call.conversation(), target.deployment.upstream_model)
+    fields = {**call.fields, "model": raw(target.deployment.upstream_model)}
+    conversation = _counted(request.endpoint)(encode(fields))
+    count = await app.tokens().count_conversation(conversation, target.deployment.upstream_model)
     said = {"totalTokens": count.tokens} if request.dialect == "gemini" else {"input_tokens": count.tokens}
     how = "exact" if count.exact else f"estimated-by-{count.estimated_by}"
     _answer(client, request, how.encode(), msgspec.json.encode(said))
+
+
+def _counted(endpoint: str) -> Callable[[bytes], Conversation]:
+    """The reader of a request to be counted, which may leave out what serving it would need."""
+    if endpoint == "messages":
+        from tollway.wire.formats.anthropic_messages import count_request
+
+        return count_request
+    from tollway.wire.formats.gemini_generate import CODEC
+
+    return CODEC.read_request
 
 
 async def _ask(call: Call, target: Target, endpoint: str, app: Services) -> bytes:

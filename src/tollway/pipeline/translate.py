@@ -240,7 +240,7 @@ def write_whole(call: Call, begun: Begun, found: Metered, app: Services) -> byte
 class Interpreter:
     """The state of one stream on its way to the client: what to send for what came, and what it used."""
 
-    __slots__ = ("_call", "_clock", "_reader", "_target", "_translated", "_writer", "done", "failure", "said", "tier",
+    __slots__ = ("_only_begun", "_call", "_clock", "_reader", "_target", "_translated", "_writer", "done", "failure", "said", "tier",
                  "usage", "usage_raw")  # fmt: skip
 
     def __init__(self, call: Call, target: Target, begun: Begun, app: Services) -> None:
@@ -259,6 +259,7 @@ class Interpreter:
         self.usage_raw = meter.NO_RAW
         self.tier: str | None = None
         self.said = 0
+        self._only_begun = True
 
     def begin(self, read: bytes, events: Sequence[StreamEvent]) -> bytes:
         return self._pass_on(events, read)
@@ -283,9 +284,14 @@ class Interpreter:
         return writer.write([failed])
 
     def counted(self) -> Metered:
-        if self.usage is not None:
-            return meter.counted(self._target, self.usage, self.usage_raw, self.tier)
-        return meter.estimated(self._target, input_tokens(self._call.request.body), self.said // 4)
+        usage = self.usage
+        if usage is None:
+            return meter.estimated(self._target, input_tokens(self._call.request.body), self.said // 4)
+        if self._only_begun and (self.failure is not None or not self.done):
+            # The beginning told the prompt; of the answer only what passed here is known.
+            usage = replace(usage, output=max(usage.output, self.said // 4))
+            return meter.counted(self._target, usage, self.usage_raw, self.tier, estimated=True)
+        return meter.counted(self._target, usage, self.usage_raw, self.tier)
 
     def _pass_on(self, events: Sequence[StreamEvent], data: bytes) -> bytes:
         out: list[StreamEvent] = []
@@ -295,11 +301,9 @@ class Interpreter:
                 assert isinstance(event, BlockDelta)
                 self.said += len(event.text or event.arguments or "")
             elif isinstance(event, UsageTold):
-                self.usage, self.usage_raw, self.tier = (
-                    event.usage,
-                    event.raw,
-                    event.service_tier or self.tier,
-                )
+                self.usage, self.usage_raw = event.usage, event.raw
+                self.tier = event.service_tier or self.tier
+                self._only_begun = False
                 if self._translated:
                     event = replace(event, cost=meter.usd(self.counted()))
             elif isinstance(event, Start):

@@ -95,7 +95,8 @@ class CatalogEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     written itself; a client's own stay as they are. ``prices`` is the price sheet, the own name if empty.
     ``local`` marks servers a user runs. ``models`` limits a wire format to the models whose names match one of its
     shell patterns. ``approximate``: the OpenAI-compatible endpoint leaves out what the own API
-    does, so that chats are translated into ``native.languages`` and not relayed.
+    does, so that chats are translated into ``native.languages`` and not relayed. ``speaks`` names the languages where
+    the endpoints promise more than is certain.
     """
 
     name: str
@@ -117,6 +118,7 @@ class CatalogEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     native: Native | None = None
     models: dict[str, tuple[str, ...]] = {}
     approximate: bool = False
+    speaks: tuple[str, ...] = ()
     stream_usage: Literal["ask", "always", "never"] = "ask"
     quirks: tuple[Quirk, ...] = ()
     written: tuple[Quirk, ...] = ()
@@ -132,6 +134,11 @@ class CatalogEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     @property
     def languages(self) -> tuple[str, ...]:
         """The wire formats (``languages.LANGUAGES``) a conversation may be held in, the best one first."""
+        return self.speaks or self.possible_languages
+
+    @property
+    def possible_languages(self) -> tuple[str, ...]:
+        """Those and what its endpoints would take beside them, if the user says so."""
         native = self.native.languages if self.native else ()
         offered = (*self.endpoints, *(self.native.endpoints if self.native else ()))
         shared = (name for endpoint, name in BY_ENDPOINT.items() if endpoint in offered)
