@@ -65,7 +65,9 @@ def providers() -> str:
         "",
         "## Other regions",
         "",
-        "Give one of these as `base_url`.",
+        *_prose(
+            "Give one of these as `region`; where a base URL above has `{region}` in it, any other is put in there.",
+        ),
         "",
         "| type | region | base URL |",
         "|---|---|---|",

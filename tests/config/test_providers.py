@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tollway.config.settings import Settings
+from tollway.model.secret import Secret
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,11 @@ from tollway.config.settings import Settings
         ("openai: {bas_url: x}", 'unknown setting "bas_url" in provider openai; did you mean "base_url"?'),
         ("openai: {headers: {'a b': c}}", 'provider openai: headers: "a b" is not a header\'s name'),
         ("openai: {max_connections: 0}", 'provider openai: max_connections: expected a whole number from 1 to 100000, not "0"'),
+        ("openai: {region: 'eu/../x'}", 'provider openai: region: expected letters, digits and dashes, not "eu/../x"'),
+        ("openai: {region: eu.evil.example/}", 'provider openai: region: expected letters, digits and dashes, not "eu.evil.example/"'),
+        ("openai: {access_key_id: A}", "provider openai: secret_access_key is missing: the two keys of AWS belong together"),
+        ("openai: {credentials: abc}", "provider openai: credentials: expected the JSON text of a key file, for example ${GOOGLE_CREDENTIALS}"),
+        ("openai: {credentials_file: /gone/key.json}", "provider openai: credentials_file: cannot be read: No such file or directory"),
         ("openai: sk-123", "provider openai must hold settings, each written `name: value`"),
         ("a/b: {type: openai}", 'providers: "a/b" is no usable name (letters, digits, dot, dash and underscore)'),
     ],
@@ -36,3 +43,20 @@ def test_accepted(load: Callable[..., Settings]) -> None:
     groq, x = found.providers
     assert (groq.type, groq.api_key, groq.base_url) == ("groq", None, None)
     assert (x.type, x.proxy, x.unpriced, x.clocks.total) == ("openai", "http://p:1", "refuse", 9)
+
+
+def test_credentials_of_clouds(load: Callable[..., Settings], tmp_path: Path) -> None:
+    file = tmp_path / "key.json"
+    file.write_text('{"type": "service_account"}')
+    found = load(
+        "providers:\n"
+        "  aws: {type: openai, region: eu-west-1, access_key_id: A, secret_access_key: B/+=, session_token: C}\n"
+        f"  google: {{type: openai, project: acme-1, region: global, credentials_file: {file}}}\n"
+        "  text: {type: openai, credentials: '{\"type\": \"service_account\"}'}\n"
+    )
+    aws, google, text = found.providers
+    assert aws.region == "eu-west-1"
+    assert (aws.access_key_id, aws.secret_access_key) == (Secret("A"), Secret("B/+="))
+    assert aws.session_token == Secret("C")
+    assert (google.project, google.region) == ("acme-1", "global")
+    assert google.credentials == text.credentials == Secret(file.read_text())

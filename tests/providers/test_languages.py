@@ -230,6 +230,8 @@ def test_regions() -> None:
         ("groq", {"region": "eu"}, r"groq\.region: type groq has no region eu"),
         ("openai", {"region": "eu", "base_url": "https://x.example"}, "says nothing beside a base_url"),
         ("vertex_ai", {}, r"vertex_ai\.project is missing"),
+        ("vertex_ai", {"project": "a/../b"}, r"vertex_ai\.project cannot be part of an address"),
+        ("bedrock", {"region": "x/y"}, r"bedrock\.region cannot be part of an address"),
         ("vertex_ai", {"project": "p", "credentials": Secret("{}")}, "not the JSON key file"),
         ("openai", {"access_key_id": Secret("A"), "secret_access_key": Secret("B")}, "takes an api_key"),
         ("bedrock", {"access_key_id": Secret("A")}, "belong together"),

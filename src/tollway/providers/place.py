@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from tollway.config.settings import ProviderSettings
 from tollway.errors import ConfigError
 from tollway.providers.catalog import CatalogEntry
 from tollway.providers.request import Origin, parse_base_url
+
+_PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.:-]*[A-Za-z0-9])?")
 
 
 class Place:
@@ -38,6 +42,8 @@ class Place:
             if mark in text:
                 if not value:
                     raise ConfigError([f"providers.{self._name}.{name} is missing"])
+                if not _PART.fullmatch(value):  # from the environment or a key file
+                    raise ConfigError([f"providers.{self._name}.{name} cannot be part of an address"])
                 text = text.replace(mark, value)
         return text
 
