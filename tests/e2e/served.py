@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from running import ADMIN, Gateway, free_port, provider, simulator
+from tollway.simulator.running import RunningSimulator
 from tollway.simulator.server import Simulator
 
 PRICE = {"input": 0.15, "output": 0.60, "cache_read": 0.075}
@@ -110,13 +111,25 @@ def served(
             "models": {"small": {"targets": [{"model": "mock/gpt-4o-mini", "price": PRICE}]}},
             **(config or {}),
         }
-        gateway = Gateway(directory, whole, environ=environ)
-        try:
-            asyncio.run(gateway.start())
-            yield Served(gateway, upstream.simulator)
-            assert asyncio.run(gateway.stop()) == 0, gateway.log
-        finally:
-            gateway.kill()
+        with served_with(directory, upstream, whole, environ) as running:
+            yield running
+
+
+@contextmanager
+def served_with(
+    directory: Path,
+    upstream: RunningSimulator,
+    config: Mapping[str, object],
+    environ: Mapping[str, str] | None = None,
+) -> Iterator[Served]:
+    """A gateway with this configuration before a simulator that runs already."""
+    gateway = Gateway(directory, config, environ=environ)
+    try:
+        asyncio.run(gateway.start())
+        yield Served(gateway, upstream.simulator)
+        assert asyncio.run(gateway.stop()) == 0, gateway.log
+    finally:
+        gateway.kill()
 
 
 class Command:
