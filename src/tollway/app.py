@@ -28,13 +28,18 @@ from tollway.errors import ConfigError, StoreUnavailable
 from tollway.http.asgi import App, Gateway, Receive, Scope, Send
 from tollway.http.doorway import RequestIds
 from tollway.http.lane import Lane
+from tollway.http.lines import serve_line
 from tollway.http.listening import check_certificate, listen
 from tollway.http.sockets import Upgraded
 from tollway.jobs.write_sinks import SinkWriter
+from tollway.model.artifact import Artifact
 from tollway.model.clocks import DEFAULT_CLOCKS
 from tollway.model.key import Principal, VirtualKey
 from tollway.pipeline.authenticate import authenticate
 from tollway.pipeline.client import ModelRequest
+from tollway.pipeline.holdings import Holdings
+from tollway.pipeline.objects import freshen
+from tollway.pipeline.ownership import Remembered, Sealed
 from tollway.pipeline.record import Journal, Timestamps
 from tollway.pipeline.serve import serve
 from tollway.pipeline.services import Contents, Services
@@ -52,6 +57,8 @@ from tollway.sinks import open_sinks
 from tollway.storage.spool import Spool
 
 if TYPE_CHECKING:  # SQLAlchemy is imported only where there is a database
+    from tollway.jobs.mind_objects import MindObjects
+    from tollway.jobs.run_batches import RunBatches
     from tollway.jobs.write_ledger import LedgerWriter
     from tollway.storage.engine import Database
     from tollway.storage.repositories.events import Events
@@ -100,7 +107,10 @@ class Process:
         self.keys: Keys | None = None
         self.events: Events | None = None
         self._tokens: Counter | None = None
+        self._line_ids = RequestIds()
         self.ledger: SinkWriter | LedgerWriter  # the latter reads the spool for the database
+        self._batches: RunBatches
+        self._objects: MindObjects
         self._reread = reread
         self._tasks: list[asyncio.Task[None]] = []
         self._stored: list[VirtualKey] = []
@@ -154,10 +164,37 @@ class Process:
             wall_clock=time.time,
             jitter=random.random,
             tokens=self._counter,
+            holdings=self._holdings(settings, data_dir),
         )
         if self.database is None:
             self._run(self.ledger.run())
         self._run(self._prune())
+
+    def _holdings(self, settings: Settings, data_dir: Path) -> Holdings:
+        """Who made what: by rows where there is a database, else by the ids themselves, signed with the admin key."""
+        folder = data_dir / "uploads"
+        (folder / "files").mkdir(parents=True, exist_ok=True)
+        if self.database is None:
+            admin = settings.admin_key
+            secret = self._admin_digest or sha256((admin.reveal() if admin else "").encode()).digest()
+            return Holdings(Sealed(secret), folder, None)
+        from tollway.jobs.mind_objects import MindObjects
+        from tollway.jobs.run_batches import RunBatches, Served
+        from tollway.storage.repositories.objects import Objects
+
+        rows = Objects(self.database)
+        kept = Remembered(rows)
+
+        async def unsettled() -> list[Artifact]:
+            return await rows.unsettled("batch", local=True)
+
+        async def line(owner: str, url: str, body: bytes) -> Served:
+            return await serve_line(self.services, self._line_ids, owner, url, body)
+
+        self._batches = RunBatches(kept, unsettled, folder / "files", line, time.time)
+        holdings = Holdings(kept, folder, self._batches)
+        self._objects = MindObjects(kept, rows, lambda one: freshen(one, self.services, holdings), time.time)
+        return holdings
 
     def _counter(self) -> Counter:
         """The token counter: made, and its library imported, with the first count."""
@@ -358,6 +395,8 @@ class Process:
                     writing = True
                     self._run(self.ledger.run())
                     self._run(self._purge.run())
+                    self._run(self._batches.run())
+                    self._run(self._objects.run())
             except StoreUnavailable as error:
                 self._degrade("database", str(error))
             self._looked.set()

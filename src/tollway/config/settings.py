@@ -17,9 +17,10 @@ from tollway.model.secret import Secret
 
 
 class ServerSettings(Struct, frozen=True, kw_only=True):
-    """``max_body``, ``max_upload`` (bodies that go on as they come) and ``max_header`` in bytes;
-    ``header_timeout``, ``body_timeout`` (between two reads of a body), ``keep_alive`` and ``drain`` (how long a stop waits for running requests) in seconds. ``max_message`` is one
-    message of a WebSocket, ``session_idle`` and ``session_total`` the clocks of a realtime session."""
+    """``max_body``, ``max_upload`` (bodies that go on as they come) and ``max_header`` in bytes; ``header_timeout``,
+    ``body_timeout`` (between two reads of a body), ``keep_alive`` and ``drain`` (how long a stop waits for running
+    requests) in seconds. ``max_message`` is one message of a WebSocket, ``session_idle`` and ``session_total`` the
+    clocks of a realtime session."""
 
     host: str = "127.0.0.1"
     port: int = 4000

@@ -26,7 +26,9 @@ from tollway.errors import (
 )
 from tollway.http.doorway import BODY_RATE, Handler, RequestIds, refuse, walk
 from tollway.http.endpoints import MODEL_PATHS, SECRET_PATHS, SOCKET_PATHS, dialect_of, named_by_path
+from tollway.http.incoming import HANGUP, AsgiIncoming, Operating
 from tollway.http.listing import list_models, show_model
+from tollway.http.operations import find as find_operation
 from tollway.pipeline.authenticate import ALL_CREDENTIAL_HEADERS
 from tollway.pipeline.client import Client, ModelRequest
 from tollway.pipeline.count_tokens import count_tokens
@@ -107,7 +109,11 @@ class Gateway:
             self._health(path, client, request)
             await client.pump(None)
             return
-        worker = loop.create_task(self._work(handler, request, receive, client))
+        if isinstance(handler, Operating) and handler.streams(request):
+            hangup: list[Callable[[], object]] = (scope.get("extensions") or {}).get(HANGUP, [])
+            worker = loop.create_task(self._work_on_stream(handler, request, receive, client, hangup))
+        else:
+            worker = loop.create_task(self._work(handler, request, receive, client))
         await client.pump(worker)
 
     def _request(self, scope: Scope, path: bytes) -> tuple[ModelRequest, GatewayError | None]:
@@ -157,8 +163,9 @@ class Gateway:
         try:
             await answer.pump(loop.create_task(walk(handler, request, answer, self._app)))
             if socket.accepted:
-                await socket.close(1011, "internal_error")  # does nothing to one that is closed
-        except SocketClosed:
+                async with asyncio.timeout(1.0):  # a client that does not read takes no close frame either
+                    await socket.close(1011, "internal_error")  # does nothing to one that is closed
+        except (SocketClosed, TimeoutError):
             return
 
     def _route(self, request: ModelRequest) -> Handler | None:
@@ -199,6 +206,11 @@ class Gateway:
                 _allow(method, b"GET", b"HEAD")
                 request.path = unquote_to_bytes(path[len(prefix) :])
                 return show_model
+        found = find_operation(method, path)
+        if isinstance(found, tuple):
+            _allow(method, *found)
+        elif found is not None:
+            return Operating(found)
         first, slash, _ = path.lstrip(b"/").partition(b"/")
         if slash and first not in _OWN and first.decode("latin-1") in self._app.snapshot.providers:
             request.endpoint = "passthrough"
@@ -234,6 +246,45 @@ class Gateway:
             raise
         finally:
             watcher.cancel()
+
+    async def _work_on_stream(
+        self,
+        handler: Operating,
+        request: ModelRequest,
+        receive: Receive,
+        client: AsgiClient,
+        hangup: list[Callable[[], object]],
+    ) -> None:
+        """Walk the hallway with a body that is read there. An answer that comes before its end ends the connection."""
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        watchers: list[asyncio.Task[None]] = []
+
+        def ended() -> None:
+            client.closing = False
+            watchers.append(loop.create_task(_watch(receive, task)))
+
+        client.closing = True
+        if task is not None:
+            hangup.append(task.cancel)
+        try:
+            try:
+                handler.incoming = AsgiIncoming(request, receive, self._settings, ended)
+            except GatewayError as error:
+                refuse(error, request, client, self._app)
+            else:
+                await walk(handler, request, client, self._app)
+        except asyncio.CancelledError:
+            client.break_off()
+            raise
+        finally:
+            hangup.clear()
+            for watcher in watchers:
+                watcher.cancel()
+        if not client.over and not client.ended:
+            await client.drain()
+            await self._discard(receive)
+            client.finish(b"")
 
     async def _body(self, request: ModelRequest, receive: Receive) -> bytes:
         headers = request.headers
@@ -342,6 +393,7 @@ class AsgiClient:
         self.congested = False
         self.trailers = False
         self.closing = False
+        self.over = False
         self.ended = False
         self._send = send
         self._timeout = write_timeout
@@ -393,6 +445,8 @@ class AsgiClient:
         return pairs
 
     def _put(self, message: MutableMapping[str, Any]) -> None:
+        if not message.get("more_body", True):
+            self.over = True
         if not self.ended:
             self._queue.append(message)
             self._notify()

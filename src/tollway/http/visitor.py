@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -18,6 +19,7 @@ from tollway.http.doorway import not_http
 from tollway.http.endpoints import SOCKET_PATHS
 from tollway.http.errors import refusal
 from tollway.http.hangups import Hangups
+from tollway.http.incoming import HANGUP
 from tollway.http.sockets import Upgraded
 
 if TYPE_CHECKING:
@@ -84,6 +86,7 @@ class Visitor(HttpToolsProtocol):
         self._without_progress = 0
         self._late_at = _FOREVER
         self._cut_at = _FOREVER
+        self._hangup: list[Callable[[], object]] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -104,6 +107,8 @@ class Visitor(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
+        self._hangup = []
+        cycle.scope["extensions"] = {HANGUP: self._hangup}  # type: ignore[dict-item]
         super()._start_asgi_task(
             cycle, _unchunked(cycle, app) if cycle.scope["http_version"] == "1.0" else app
         )
@@ -199,6 +204,8 @@ class Visitor(HttpToolsProtocol):
             # uvicorn tells the last request that was read, not the one that is being answered.
             running.disconnected = True
             running.message_event.set()
+            for tell in list(self._hangup):
+                tell()
 
     def expired(self, now: float) -> None:
         if self.transport.is_closing():

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from tollway.pipeline.client_secrets import ClientSecrets
+from tollway.pipeline.holdings import Holdings
 from tollway.pipeline.record import Journal
 from tollway.pipeline.snapshot import Snapshot
 from tollway.providers.upstream import Upstream
@@ -52,6 +53,7 @@ class Services:
         wall_clock: Callable[[], float],
         jitter: Callable[[], float],
         tokens: Callable[[], Counter],
+        holdings: Holdings,
         tally: Tally | None = None,
     ) -> None:
         self.snapshot = snapshot
@@ -63,5 +65,6 @@ class Services:
         self.wall_clock = wall_clock
         self.jitter = jitter
         self.tokens = tokens
+        self.holdings = holdings
         self.tally = tally or Tally()
         self.client_secrets = ClientSecrets()

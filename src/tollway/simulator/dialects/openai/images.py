@@ -78,7 +78,7 @@ def answer(asked: Plain, model: str, knobs: Knobs, stamp: Stamp) -> Answer:
 
 
 def _picture(body: Body, model: str) -> dict[str, Any]:
-    revised = {"revised_prompt": body["prompt"]} if model == "dall-e-3" else {}
+    revised = {"revised_prompt": body.get("prompt", "")} if model == "dall-e-3" else {}
     if body.get("response_format") == "b64_json":
         return {"b64_json": PNG, **revised}
     return {"url": "https://example.com/point.png", **revised}
