@@ -57,6 +57,8 @@ from tollway.sinks import open_sinks
 from tollway.storage.spool import Spool
 
 if TYPE_CHECKING:  # SQLAlchemy is imported only where there is a database
+    from tollway.pipeline.background_responses import Background
+    from tollway.pipeline.stored_responses import StoredResponses
     from tollway.jobs.mind_objects import MindObjects
     from tollway.jobs.run_batches import RunBatches
     from tollway.jobs.write_ledger import LedgerWriter
@@ -106,6 +108,8 @@ class Process:
         self.database: Database | None = None
         self.keys: Keys | None = None
         self.events: Events | None = None
+        self.responses: StoredResponses | None = None
+        self.background: Background | None = None
         self._tokens: Counter | None = None
         self._line_ids = RequestIds()
         self.ledger: SinkWriter | LedgerWriter  # the latter reads the spool for the database
@@ -164,6 +168,8 @@ class Process:
             wall_clock=time.time,
             jitter=random.random,
             tokens=self._counter,
+            responses=self.responses,
+            background=self.background,
             holdings=self._holdings(settings, data_dir),
         )
         if self.database is None:
@@ -218,6 +224,7 @@ class Process:
         from tollway.storage.repositories.events import Events
         from tollway.storage.repositories.generation import Generation
         from tollway.storage.repositories.keys import Keys
+        from tollway.storage.repositories.responses import Responses
 
         self.database = Database.open(settings.database, data_dir)
         self.keys = Keys(self.database)
@@ -230,6 +237,13 @@ class Process:
             keeper = KeepContents(Bodies(self.database), settings.logs, time.time)
             self.contents = keeper
             self._run(keeper.run())
+        shelf = Responses(self.database)
+        if settings.logs.responses == "keep":
+            from tollway.pipeline.background_responses import Background
+            from tollway.pipeline.stored_responses import StoredResponses
+
+            self.responses = StoredResponses(shelf, settings.logs.responses_retention, time.time)
+            self.background = Background(self.responses)
         if self.database.path.exists():
             try:
                 await self.database.migrate()
@@ -239,7 +253,7 @@ class Process:
         else:
             self._keys_read = True  # a new database knows no keys: serve at once, make the tables meanwhile
             self._trouble["database"] = f"The tables of the new database {self.database.path} are being made."
-        self._purge = Purge(Bodies(self.database), self.events, settings.logs, time.time)
+        self._purge = Purge(Bodies(self.database), self.events, settings.logs, time.time, shelf)
         self._run(self._follow())
 
     def _providers(self, settings: Settings) -> dict[str, Provider]:
@@ -395,6 +409,8 @@ class Process:
                     writing = True
                     self._run(self.ledger.run())
                     self._run(self._purge.run())
+                    if self.responses is not None:
+                        self._run(self.responses.run())
                     self._run(self._batches.run())
                     self._run(self._objects.run())
             except StoreUnavailable as error:
@@ -422,9 +438,13 @@ class Process:
         self._tasks.append(asyncio.get_running_loop().create_task(guarded()))
 
     async def close(self) -> None:
+        if self.background is not None:
+            await self.background.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.responses is not None:
+            await self.responses.flush()
         await self.upstream.close()
         with suppress(StoreUnavailable):
             await self.ledger.drain(DRAIN)

@@ -75,6 +75,10 @@ class NotFound(BadRequest):
     status, code = 404, "not_found"
 
 
+class PreviousResponseNotFound(NotFound):
+    code = "previous_response_not_found"
+
+
 class MethodNotAllowed(BadRequest):
     status, code = 405, "method_not_allowed"
 

@@ -67,11 +67,14 @@ def read_logs(node: Node, report: Report) -> LogSettings:
     table = Table(node, report, "logs")
     usual = LogSettings()
     bodies = table.get("bodies", reading.choice("off", "errors", "all"), None)
+    responses = table.get("responses", reading.choice("keep", "off"), None)
     found = LogSettings(
         max_bytes=table.get("max_bytes", reading.size(0, _GIB), usual.max_bytes),
         retention=table.get("retention", reading.duration, usual.retention),
         events_retention=table.get("events_retention", reading.duration, None),
         bodies="off" if bodies is None else bodies,  # type: ignore[arg-type]
+        responses="off" if responses == "off" else "keep",
+        responses_retention=table.get("responses_retention", reading.duration, usual.responses_retention),
     )
     table.finish()
     return found

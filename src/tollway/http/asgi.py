@@ -25,7 +25,7 @@ from tollway.errors import (
     RequestTooLarge,
 )
 from tollway.http.doorway import BODY_RATE, Handler, RequestIds, refuse, walk
-from tollway.http.endpoints import MODEL_PATHS, SECRET_PATHS, SOCKET_PATHS, dialect_of, named_by_path
+from tollway.http.endpoints import MODEL_PATHS, SECRET_PATHS, SOCKET_PATHS, dialect_of, named_by_path, stored_response
 from tollway.http.incoming import HANGUP, AsgiIncoming, Operating
 from tollway.http.listing import list_models, show_model
 from tollway.http.operations import find as find_operation
@@ -36,6 +36,7 @@ from tollway.pipeline.embed_content import embed_content
 from tollway.pipeline.issue_secret import issue_secret
 from tollway.pipeline.pass_through import pass_through
 from tollway.pipeline.realtime import converse, plain_request
+from tollway.pipeline.retrieve_response import cancel, input_items, remove, retrieve
 from tollway.pipeline.serve import serve
 from tollway.pipeline.services import Services
 
@@ -52,6 +53,12 @@ _LIVE = frozenset((b"/health/liveliness", b"/health/liveness", b"/health"))
 _READY = b"/health/readiness"
 _MODEL_LISTS = frozenset((b"/v1/models", b"/models", b"/v1beta/models"))
 _MODEL_PREFIXES = (b"/v1/models/", b"/models/", b"/v1beta/models/")
+_STORED: dict[str, Handler] = {
+    "retrieve": retrieve,
+    "remove": remove,
+    "cancel": cancel,
+    "input_items": input_items,
+}
 _OWN = frozenset((b"v1", b"v1beta", b"api", b"ui", b"health", b"metrics", b"mcp", b"openai-internal"))
 
 
@@ -201,6 +208,11 @@ class Gateway:
         if path in _MODEL_LISTS:
             _allow(method, b"GET", b"HEAD")
             return list_models
+        stored = stored_response(method, path)
+        if stored is not None:
+            _allow(method, *stored.methods)
+            request.path = unquote_to_bytes(stored.id)
+            return _STORED[stored.does]
         for prefix in _MODEL_PREFIXES:
             if path.startswith(prefix):
                 _allow(method, b"GET", b"HEAD")

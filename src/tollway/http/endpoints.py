@@ -94,6 +94,30 @@ def named_by_path(path: bytes) -> Named | None:
     return None
 
 
+class StoredResponse(Struct, frozen=True):
+    """A path of a response that was made before: what it ``does``, the methods it takes, the id still encoded."""
+
+    does: str
+    methods: tuple[bytes, ...]
+    id: bytes
+
+
+_STORED_RESPONSE = re.compile(rb"(?:/v1)?/responses/(?P<id>[^/]+)(?P<below>/cancel|/input_items)?")
+_NO_ID = frozenset((b"input_tokens", b"compact"))
+"""What stands in the place of an id and is none."""
+
+
+def stored_response(method: bytes, path: bytes) -> StoredResponse | None:
+    found = _STORED_RESPONSE.fullmatch(path)
+    if found is None or found["id"] in _NO_ID:
+        return None
+    if found["below"] == b"/cancel":
+        return StoredResponse("cancel", (b"POST",), found["id"])
+    if found["below"] == b"/input_items":
+        return StoredResponse("input_items", (b"GET",), found["id"])
+    return StoredResponse("remove" if method == b"DELETE" else "retrieve", (b"GET", b"DELETE"), found["id"])
+
+
 def dialect_of(path: bytes) -> str:
     """The dialect a path is written in, also where nothing is served there: it decides how the refusal looks."""
     if path.startswith((b"/v1beta", b"/v1alpha")) or _GEMINI.fullmatch(path):

@@ -1,4 +1,4 @@
-"""Deletes what has outlived its retention: bodies of requests, and events where the operator set a limit.
+"""Deletes what has outlived its retention: bodies of requests, responses, and events where the operator set a limit.
 Money stays known: the daily roll-ups are never deleted."""
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from tollway.config.settings import LogSettings
 from tollway.errors import StoreUnavailable
 from tollway.storage.repositories.bodies import Bodies
 from tollway.storage.repositories.events import Events
+from tollway.storage.repositories.responses import Responses
 
 _log = logging.getLogger(__name__)
 
@@ -26,8 +27,14 @@ class Purge:
     """``clock`` gives Unix seconds. Events go by whole UTC days, so that reports keep whole days too."""
 
     def __init__(
-        self, bodies: Bodies, events: Events, settings: LogSettings, clock: Callable[[], float]
+        self,
+        bodies: Bodies,
+        events: Events,
+        settings: LogSettings,
+        clock: Callable[[], float],
+        responses: Responses | None = None,
     ) -> None:
+        self._responses = responses
         self._bodies = bodies
         self._events = events
         self._settings = settings
@@ -47,6 +54,9 @@ class Purge:
         StoreUnavailable."""
         now = self._clock()
         bodies = await _in_steps(lambda: self._bodies.purge(now, STEP))
+        responses = self._responses
+        if responses is not None:
+            await _in_steps(lambda: responses.purge(now, STEP))
         kept = self._settings.events_retention
         if kept is None:
             return bodies, 0

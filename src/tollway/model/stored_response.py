@@ -11,8 +11,8 @@ UNFINISHED = frozenset(("queued", "in_progress"))
 
 
 class StoredResponse(Struct, frozen=True, kw_only=True):
-    """``owner`` is a key's id, ``admin`` or ``anonymous``; ``provider`` names who keeps it and ``deployment`` what served
-    it, ``model`` the public name it was asked of. ``created`` and ``expires`` are Unix seconds.
+    """``owner`` is a key's id, ``admin`` or ``anonymous``; ``provider`` names who keeps it and ``deployment`` what
+    served it, ``model`` the public name it was asked of. ``created`` and ``expires`` are Unix seconds.
 
     What a provider keeps has no more than that. Of what is kept here, ``previous`` is the response it goes on from,
     ``input`` the request's own input as it came (a JSON string or array), ``response`` the response object as JSON and

@@ -50,6 +50,7 @@ class Call:
 
     __slots__ = (
         "_conversation",
+        "answer_id",
         "asked_usage",
         "choices",
         "endpoint",
@@ -86,6 +87,7 @@ class Call:
         self.asked_usage = asked_usage
         self.max_tokens = max_tokens
         self.choices = choices
+        self.answer_id: str | None = None  # the id of an answer that is kept here; else the provider's
         self.spent = 0  # nano-dollars and tokens of every attempt so far, as their events say
         self.tokens = 0
 

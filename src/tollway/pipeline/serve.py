@@ -5,6 +5,7 @@ from __future__ import annotations
 from tollway.pipeline.authenticate import authenticate
 from tollway.pipeline.client import Client, ModelRequest
 from tollway.pipeline.dispatch import dispatch
+from tollway.pipeline.keep_response import Keeper, attend
 from tollway.pipeline.relay import relay
 from tollway.pipeline.reserve import amounts
 from tollway.pipeline.resolve import resolve
@@ -20,8 +21,15 @@ async def serve(request: ModelRequest, client: Client, app: Services) -> None:
     snapshot = app.snapshot
     grant = authenticate(request, snapshot, app.wall_clock())
     call = resolve(request, grant, snapshot)
+    keeper: Keeper | None = None
+    if call.format == "openai.responses":
+        keeper = await attend(call, client, app, serve)
+        if keeper is None:
+            return
     if not grant.claims:
         reply = await dispatch(call, app)
+        if keeper is not None:
+            client = keeper.of(reply)
         stream = relay(call, reply, None, client, app)
         if stream is not None:
             await stream
@@ -32,6 +40,8 @@ async def serve(request: ModelRequest, client: Client, app: Services) -> None:
         hold = await app.counters.reserve(grant.claims, taking)
     try:
         reply = await dispatch(call, app)
+        if keeper is not None:
+            client = keeper.of(reply)
         stream = relay(call, reply, hold, client, app)
         if stream is not None:
             await stream

@@ -12,7 +12,9 @@ from tollway.pipeline.snapshot import Snapshot
 from tollway.providers.upstream import Upstream
 from tollway.shared.interface import Counters
 
-if TYPE_CHECKING:  # the tokenizer is imported with the first count
+if TYPE_CHECKING:  # the tokenizer is imported with the first count, the store of responses where there is one
+    from tollway.pipeline.background_responses import Background
+    from tollway.pipeline.stored_responses import StoredResponses
     from tollway.tokens.counter import Counter
 
 
@@ -55,6 +57,8 @@ class Services:
         tokens: Callable[[], Counter],
         holdings: Holdings,
         tally: Tally | None = None,
+        responses: StoredResponses | None = None,
+        background: Background | None = None,
     ) -> None:
         self.snapshot = snapshot
         self.counters = counters
@@ -67,4 +71,6 @@ class Services:
         self.tokens = tokens
         self.holdings = holdings
         self.tally = tally or Tally()
+        self.responses = responses
+        self.background = background
         self.client_secrets = ClientSecrets()

@@ -89,7 +89,7 @@ def speak(call: Call, target: Target) -> Speech:
                 param="model",
             )
         return Speech(None, upstream_body(call, target))
-    languages = provider.languages
+    languages = provider.languages_for(target.deployment.upstream_model)
     if format in languages and not _sealed(call):
         extra = b""
         for name in PASSED_ON.get(format, ()):
@@ -217,7 +217,7 @@ def named(completion: Completion, call: Call, app: Services) -> Completion:
     """With what the provider's format does not say: id, model, time."""
     return replace(
         completion,
-        id=completion.id or call.request.id,
+        id=call.answer_id or completion.id or call.request.id,
         model=completion.model or call.route.name,
         created=completion.created or int(app.wall_clock()),
     )
@@ -240,8 +240,21 @@ def write_whole(call: Call, begun: Begun, found: Metered, app: Services) -> byte
 class Interpreter:
     """The state of one stream on its way to the client: what to send for what came, and what it used."""
 
-    __slots__ = ("_only_begun", "_call", "_clock", "_reader", "_target", "_translated", "_writer", "done", "failure", "said", "tier",
-                 "usage", "usage_raw")  # fmt: skip
+    __slots__ = (
+        "_call",
+        "_clock",
+        "_only_begun",
+        "_reader",
+        "_target",
+        "_translated",
+        "_writer",
+        "done",
+        "failure",
+        "said",
+        "tier",
+        "usage",
+        "usage_raw",
+    )  # fmt: skip
 
     def __init__(self, call: Call, target: Target, begun: Begun, app: Services) -> None:
         self._call = call
@@ -313,7 +326,7 @@ class Interpreter:
                 if self._translated:
                     event = replace(
                         event,
-                        id=event.id or self._call.request.id,
+                        id=self._call.answer_id or event.id or self._call.request.id,
                         model=event.model or self._call.route.name,
                         created=event.created or int(self._clock()),
                     )
