@@ -102,7 +102,7 @@ def test_every_documented_field_is_read() -> None:
     assert got.stop == ("\n\nHuman:", "END")
     assert got.user == "user_5f1c"
     assert got.service_tier == "default"
-    assert got.reasoning == Reasoning(enabled=True, budget=4000)
+    assert got.reasoning == Reasoning(enabled=True, budget=4000, show=True)
     assert got.response_format is not None
     assert got.response_format.kind == "json_schema"
     assert json.loads(bytes(got.response_format.schema))["required"] == ["city"]

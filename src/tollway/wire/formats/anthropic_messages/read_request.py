@@ -259,7 +259,8 @@ def _read_thinking(wire: _Request, raw: Raw) -> None:
                 "'thinking.budget_tokens' is missing. Give it, or use thinking type adaptive.",
                 param="thinking.budget_tokens",
             )
-        wire.reasoning = Reasoning(enabled=True, budget=found.budget_tokens, show=show)
+        # With a budget the thoughts are told unless that is declined; of adaptive thinking each model has its own way.
+        wire.reasoning = Reasoning(enabled=True, budget=found.budget_tokens, show=show is not False)
     elif found.type == "adaptive":
         wire.reasoning = Reasoning(enabled=True, adaptive=True, show=show)
     elif found.type == "disabled":
