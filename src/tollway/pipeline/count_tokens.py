@@ -34,7 +34,8 @@ async def count_tokens(request: ModelRequest, client: Client, app: Services) -> 
     call = resolve(request, grant, snapshot)
     target = call.route.targets[0]
     endpoint = ASKED.get(request.endpoint, "")
-    if call.format in target.provider.languages and target.provider.offers(endpoint):
+    spoken = target.provider.languages_for(target.deployment.upstream_model)
+    if call.format in spoken and target.provider.offers(endpoint):
         try:
             body = await _ask(call, target, endpoint, app)
         except UpstreamError:

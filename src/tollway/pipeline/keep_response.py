@@ -90,7 +90,9 @@ async def _go_on(call: Call, previous: str, responses: StoredResponses) -> bool:
         return False
     if newest.status in UNFINISHED:
         raise BadRequest(f"Response {previous!r} is still being worked at.", param="previous_response_id")
-    native = any(NATIVE in target.provider.languages for target in call.route.targets)
+    native = any(
+        NATIVE in target.provider.languages_for(target.deployment.upstream_model) for target in call.route.targets
+    )
     fields = call.fields
     del fields["previous_response_id"]
     fields["input"] = joined(

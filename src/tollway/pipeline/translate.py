@@ -293,7 +293,9 @@ class Interpreter:
         writer = self._writer
         if writer is None:
             writer = codec(self._call.format).stream_writer(self._call.conversation())
-        failed = Failed(message=error.message, status=error.http_status, kind=error.kind, code=error.error_code)
+        failed = Failed(
+            message=error.message, status=error.http_status, kind=error.kind, code=error.error_code
+        )
         return writer.write([failed])
 
     def counted(self) -> Metered:
