@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import SAID, UPSTREAMS, agents_gateway, player
+from played import SAID, UPSTREAMS, played_gateway, player
 from served import Served
 
 pytestmark = pytest.mark.slow
@@ -66,7 +66,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, desk: Path) -> Iterator[Se
         "claude": player("Read", {"file_path": str(desk / "note.txt")}),
         "codex": player("exec_command", {"cmd": "cat note.txt"}),
     }
-    with agents_gateway(tmp_path_factory.mktemp("gateway"), players) as running:
+    with played_gateway(tmp_path_factory.mktemp("gateway"), players) as running:
         yield running
 
 

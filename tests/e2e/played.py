@@ -51,7 +51,7 @@ def player(tool: str = "", arguments: Mapping[str, object] | None = None, **knob
 
 
 @contextmanager
-def agents_gateway(directory: Path, players: Mapping[str, str]) -> Iterator[Served]:
+def played_gateway(directory: Path, players: Mapping[str, str]) -> Iterator[Served]:
     """A gateway whose model ``name-upstream`` is the player of that name behind that provider."""
     with simulator() as upstream:
         models = {
