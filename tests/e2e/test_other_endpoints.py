@@ -45,8 +45,8 @@ CONFIG = {
 
 def wav(seconds: int, rate: int = 16_000) -> bytes:
     size = seconds * rate
-    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", 16, 1, 1, rate, rate, 1, 8, b"data", size)
-    return head + bytes(size)
+    form = (b"fmt ", 16, 1, 1, rate, rate, 1, 8, b"data", size)
+    return struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + size, b"WAVE", *form) + bytes(size)
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,23 @@ KINDS = {
 }
 """What an id begins with, and what it then is the id of."""
 
-_ID = re.compile(rf"({'|'.join(KINDS)})[-_][A-Za-z0-9][A-Za-z0-9._-]{{0,400}}")
+NAMING = frozenset(
+    (
+        "file_id",
+        "file_ids",
+        "input_file_id",
+        "training_file",
+        "validation_file",
+        "vector_store_id",
+        "vector_store_ids",
+        "assistant_id",
+        "thread_id",
+    )
+)
+"""Fields that hold ids, whatever those look like."""
+
+# Long, and with a digit in it: ``file_search`` and ``batch_output`` are words.
+_ID = re.compile(rf"({'|'.join(KINDS)})[-_](?=[A-Za-z._-]*[0-9])[A-Za-z0-9][A-Za-z0-9._-]{{11,400}}")
 _ANY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,400}")
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -131,6 +147,9 @@ def references(body: bytes) -> list[str]:
             waiting.extend(one)
         elif isinstance(one, dict):
             waiting.extend(one.values())
+            for name in NAMING & one.keys():
+                named = one[name] if isinstance(one[name], list) else [one[name]]
+                found.update((id, None) for id in named if isinstance(id, str) and id)
     return list(found)
 
 
@@ -283,7 +302,8 @@ class Sealed:
         return _replaced(body, lambda id: self.seal(id, provider, principal))
 
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+# A string, and the colon behind it where it is the name of a field.
+_STRING = re.compile(rb'("(?:[^"\\]|\\.)*")(\s*:)?')
 _decode_string = msgspec.json.Decoder(str).decode
 
 
@@ -291,8 +311,10 @@ def _replaced(body: bytes, change: Callable[[str], str]) -> bytes:
     """``body`` with every string that is an id replaced; all other bytes stay as they are."""
 
     def one(found: re.Match[bytes]) -> bytes:
-        raw = found[0]
-        if len(raw) > 600 or (b"-" not in raw and b"_" not in raw and b"\\" not in raw):
+        raw = found[1]
+        if found[2] is not None:
+            return found[0]
+        if len(raw) > 700 or (b"-" not in raw and b"_" not in raw and b"\\" not in raw):
             return raw
         try:
             value = _decode_string(raw)
