@@ -104,6 +104,15 @@ def test_the_limit_is_named_as_the_model_knows_it() -> None:
     assert (body["max_completion_tokens"], "max_tokens" in body) == (9, False)
 
 
+def test_a_model_that_refuses_sampling_is_not_asked_for_it() -> None:
+    body, lost = written(talk(temperature=0.2, top_p=0.9), Profile(model="gpt-5", sampling=False))
+    assert "temperature" not in body
+    assert "top_p" not in body
+    assert lost == {"temperature": "hint", "top_p": "hint"}
+    body, lost = written(talk(temperature=0.2, top_p=0.9))
+    assert (body["temperature"], body["top_p"], lost) == (0.2, 0.9, {})
+
+
 def test_results_stand_behind_their_calls_in_their_order() -> None:
     body, lost = written(
         talk(

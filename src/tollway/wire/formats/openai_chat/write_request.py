@@ -79,7 +79,7 @@ def write_request(conversation: Conversation, profile: Profile) -> Written:
     if conversation.max_tokens is not None:
         name = "max_completion_tokens" if profile.thinking == "effort" else "max_tokens"
         body[name] = conversation.max_tokens
-    _sampling(body, conversation, own, losses)
+    _sampling(body, conversation, own, profile, losses)
     _about(body, conversation, losses)
     if conversation.stream:
         body["stream"] = True
@@ -88,11 +88,14 @@ def write_request(conversation: Conversation, profile: Profile) -> Written:
     return Written(body=encode(body), lost=losses.all())
 
 
-def _sampling(body: Wire, conversation: Conversation, own: bool, losses: Losses) -> None:
-    if conversation.temperature is not None:
-        body["temperature"] = conversation.temperature
-    if conversation.top_p is not None:
-        body["top_p"] = conversation.top_p
+def _sampling(body: Wire, conversation: Conversation, own: bool, profile: Profile, losses: Losses) -> None:
+    for name, value in (("temperature", conversation.temperature), ("top_p", conversation.top_p)):
+        if value is None:
+            continue
+        if profile.sampling:
+            body[name] = value
+        else:
+            losses.hint(name)
     # De facto: many servers take these two, OpenAI refuses them.
     for name, value in (("top_k", conversation.top_k), ("min_p", conversation.min_p)):
         if value is not None:
