@@ -33,6 +33,7 @@ PRICE = {"input": 0.15, "output": 0.60}
 _COMMANDS = {
     "lane": ["-m", "tollway", "serve"],
     "asgi": [str(Path(__file__).with_name("stock_server.py"))],
+    "sockets": [str(Path(__file__).with_name("stock_server.py")), "websockets-sansio"],
 }
 
 

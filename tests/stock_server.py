@@ -1,5 +1,5 @@
 """A program: the gateway's plain ASGI app under a stock uvicorn, as somebody embedding it would serve it. It reads
-TOLLWAY_CONFIG and TOLLWAY_PORT like ``tollway serve``."""
+TOLLWAY_CONFIG and TOLLWAY_PORT like ``tollway serve``, and its argument is the protocol for WebSockets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def main() -> None:
         host=server.host,
         port=server.port,
         http="httptools",
-        ws="none",
+        ws=sys.argv[1] if len(sys.argv) > 1 else "none",  # type: ignore[arg-type]
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=3,

@@ -6,6 +6,7 @@ Text and binary messages, close codes and back-pressure; compression is off, pin
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -16,6 +17,9 @@ from tollway.http.hangups import Hangups
 from tollway.providers.websocket import LOST, NO_CODE, SocketClosed
 
 Message = MutableMapping[str, Any]
+
+_quiet = logging.getLogger("uvicorn.error.websockets")
+_quiet.setLevel(logging.WARNING)  # below, uvicorn writes a handshake's query, which may hold a key
 
 LINGER = 15.0
 """Seconds after a session in which a client may take what was sent; then its connection is cut."""
@@ -101,6 +105,10 @@ class Upgraded(WebSocketsSansIOProtocol):
     that does not read when all is said. ``hangups`` is set by whoever hands the connection over."""
 
     hangups: Hangups | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.logger = _quiet
+        super().connection_made(transport)
 
     def send_receive_event_to_app(self) -> None:
         super().send_receive_event_to_app()
