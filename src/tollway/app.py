@@ -57,11 +57,11 @@ from tollway.sinks import open_sinks
 from tollway.storage.spool import Spool
 
 if TYPE_CHECKING:  # SQLAlchemy is imported only where there is a database
-    from tollway.pipeline.background_responses import Background
-    from tollway.pipeline.stored_responses import StoredResponses
     from tollway.jobs.mind_objects import MindObjects
     from tollway.jobs.run_batches import RunBatches
     from tollway.jobs.write_ledger import LedgerWriter
+    from tollway.pipeline.background_responses import Background
+    from tollway.pipeline.stored_responses import StoredResponses
     from tollway.storage.engine import Database
     from tollway.storage.repositories.events import Events
     from tollway.storage.repositories.keys import Keys

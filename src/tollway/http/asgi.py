@@ -25,7 +25,14 @@ from tollway.errors import (
     RequestTooLarge,
 )
 from tollway.http.doorway import BODY_RATE, Handler, RequestIds, refuse, walk
-from tollway.http.endpoints import MODEL_PATHS, SECRET_PATHS, SOCKET_PATHS, dialect_of, named_by_path, stored_response
+from tollway.http.endpoints import (
+    MODEL_PATHS,
+    SECRET_PATHS,
+    SOCKET_PATHS,
+    dialect_of,
+    named_by_path,
+    stored_response,
+)
 from tollway.http.incoming import HANGUP, AsgiIncoming, Operating
 from tollway.http.listing import list_models, show_model
 from tollway.http.operations import find as find_operation

@@ -71,9 +71,13 @@ async def attend(call: Call, client: Client, app: Services, run: Run) -> Keeper 
     parent: str | None = None
     if previous is not None and await _go_on(call, previous, responses):
         changes["previous_response_id"] = parent = previous
-    if wanted:
-        # The gateway keeps the answer: nobody else has to where it is translated, and it is what providers do unasked.
-        fields.pop("store", None)
+    native = any(NATIVE in target.provider.languages for target in call.route.targets)
+    if isinstance(client, Running):
+        # Kept here alone: the provider's own copy would have an id that its owner never learns, to delete it by.
+        wanted = True
+        fields["store"] = Raw(b"false")
+    if wanted and not native:
+        fields.pop("store", None)  # whoever is translated to has nothing to keep
     fields.pop("background", None)
     keeper = Keeper(call, client, app, responses if wanted else None, given, parent, changes)
     if wanted:
@@ -153,7 +157,7 @@ class Keeper:
         if isinstance(client, Running):
             # What runs here is kept here, whoever made it.
             self._native = False
-            self._changes |= {"id": client.id, "background": True}
+            self._changes |= {"id": client.id, "background": True, "store": True}
         if self._responses is None and not self._changes:
             return client
         if self._changes:
