@@ -788,11 +788,15 @@ def test_a_calls_own_signature_travels_in_front_of_it(server: Served, client: an
 
 
 def test_unsigned_reasoning_of_others_is_shown() -> None:
-    """Servers that say ``reasoning_content``: there is nothing to give back."""
-    answer = told(Thinking(text="hm"), Text(text="x"))
-    assert whole(answer)["content"][0] == {"type": "thinking", "thinking": "hm", "signature": ""}
+    """Servers that say ``reasoning_content``: nothing to prove, but it must be known again when it returns."""
+    thought = Thinking(text="hm", format="openai")
+    answer = told(thought, Text(text="x"))
+    block = whole(answer)["content"][0]
+    assert (block["type"], block["thinking"]) == ("thinking", "hm")
+    assert unseal(block["signature"], "hm") == thought
     got = legal(write(events_of(answer)))
-    assert not [frame for frame in got if frame.get("delta", {}).get("type") == "signature_delta"]
+    (signed,) = [frame for frame in got if frame.get("delta", {}).get("type") == "signature_delta"]
+    assert signed["delta"]["signature"] == block["signature"]
     assert unseal("", "hm") is None
 
 

@@ -25,8 +25,9 @@ _decode_call = msgspec.json.Decoder(tuple[str, str]).decode
 
 
 def seal(block: Thinking) -> str:
-    """All of ``block`` but its text, as one opaque word; empty when there is nothing to keep."""
-    if not (block.signature or block.redacted or block.id):
+    """All of ``block`` but its text, as one opaque word; empty when there is nothing to keep. Text without proof is
+    marked as well: the API refuses a history with thinking that it has not signed, and by the mark we know it."""
+    if not (block.signature or block.redacted or block.id or block.text):
         return ""
     return _pack(_REASONING, (block.format, block.signature, block.redacted, block.id, block.summary))
 
