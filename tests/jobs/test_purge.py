@@ -5,10 +5,12 @@ from datetime import UTC, datetime
 from tollway.config.settings import LogSettings
 from tollway.jobs.purge import STEP, Purge
 from tollway.jobs.write_ledger import LedgerWriter
+from tollway.model.stored_response import StoredResponse
 from tollway.storage.engine import Database
 from tollway.storage.repositories import rollups
 from tollway.storage.repositories.bodies import Bodies, Body
 from tollway.storage.repositories.events import Events
+from tollway.storage.repositories.responses import Responses
 from tollway.storage.spool import Spool
 
 NOW = datetime(2026, 11, 13, 12, tzinfo=UTC).timestamp()
@@ -32,3 +34,11 @@ async def test_what_is_due_goes_and_the_sums_stay(spool: Spool, database: Databa
     assert await events.count() == STEP
     assert await events.usage(["key", "day"]) == before
     assert await rollups.verify(database) == []
+
+
+async def test_responses_go_when_they_are_due(database: Database) -> None:
+    responses = Responses(database)
+    await responses.put([StoredResponse(id=f"r{n}", owner="k", expires=NOW + n - 5) for n in range(10)])
+    await Purge(Bodies(database), Events(database), LogSettings(), lambda: NOW, responses).once()
+    assert await responses.find("r5") is None
+    assert await responses.find("r6") is not None

@@ -27,6 +27,9 @@ AT_HAND_BYTES = 64 * 1024 * 1024
 WAITING_BYTES = 128 * 1024 * 1024
 """Of what waits for the database; past that responses are not kept, and that is logged."""
 
+REMOVED = 10_000
+"""Ids of which it is remembered that they were deleted; none is ever given twice."""
+
 MAX_BYTES = 16 * 1024 * 1024
 """Of one response with its input; longer ones are answered and not kept."""
 
@@ -83,9 +86,12 @@ class StoredResponses:
         self._known_bytes = 0
         self._waiting: dict[str, StoredResponse] = {}
         self._waiting_bytes = 0
+        self._gone: OrderedDict[str, None] = OrderedDict()
 
     def keep(self, one: StoredResponse) -> bool:
-        """False: there is no room for it, or its id is another's."""
+        """False: there is no room for it, it was deleted, or its id is another's."""
+        if one.id in self._gone:
+            return False
         now = self._wall_clock()
         one = replace(one, created=one.created or now, expires=now + self.retention)
         before = self._waiting.get(one.id)
@@ -148,10 +154,22 @@ class StoredResponses:
 
     async def remove(self, id: str) -> None:
         """Raises StoreUnavailable, and then it is still there."""
-        await self._shelf.remove(id)
+        # Out of the queue first: what is written while the row is deleted would come after it. And no look that was
+        # under way brings it back.
+        self._gone[id] = None
+        while len(self._gone) > REMOVED:
+            self._gone.popitem(last=False)
         waiting = self._waiting.pop(id, None)
         if waiting is not None:
             self._waiting_bytes -= waiting.size
+        try:
+            await self._shelf.remove(id)
+        except StoreUnavailable:
+            self._gone.pop(id, None)
+            if waiting is not None and id not in self._waiting:
+                self._waiting[id] = waiting
+                self._waiting_bytes += waiting.size
+            raise
         self._forget(id)
 
     async def run(self) -> None:
@@ -195,6 +213,8 @@ class StoredResponses:
                 self._known.move_to_end(id)
             return one
         one = await self._shelf.find(id)
+        if id in self._gone:
+            return None
         if one is not None and self.at_hand(id) is None:
             self._remember(one)
         return one
