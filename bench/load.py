@@ -25,15 +25,20 @@ PROMPT = (
 )[:1024]
 
 
+MESSAGES = "/v1/messages"
+
+
 def build_request(arguments: argparse.Namespace, *, stream: bool) -> bytes:
-    """One chat completion with a prompt of 1 KB, ready for the wire."""
+    """One chat completion (or, by its path, one of Anthropic's messages) with a prompt of 1 KB, ready for the wire."""
     body: dict[str, object] = {
         "model": arguments.model,
         "messages": [{"role": "user", "content": PROMPT}],
         "max_tokens": arguments.max_tokens,
     }
     if stream:
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        body["stream"] = True
+        if arguments.path != MESSAGES:
+            body["stream_options"] = {"include_usage": True}
     payload = json.dumps(body, separators=(",", ":")).encode()
     lines = [
         f"POST {arguments.path} HTTP/1.1",
@@ -95,8 +100,9 @@ def percentiles(values: array[float]) -> dict[str, float]:
 class Client(asyncio.Protocol):
     """One connection to the subject. ``exchange`` sends a request and returns when its answer is complete."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: Tally, end: bytes) -> None:
         self.tally = tally
+        self.end = end
         self.transport: asyncio.Transport | None = None
         self.parser = httptools.HttpResponseParser(self)
         self.done: asyncio.Future[bool] | None = None
@@ -154,7 +160,7 @@ class Client(asyncio.Protocol):
         self.events += count
         end = pending.rindex(b"\n\n") + 2
         # What is kept is the last whole event and the beginning of the next: enough to see the end marker.
-        self.pending = pending[end:] if b"[DONE]" not in pending else b"data: [DONE]"
+        self.pending = pending[end:] if self.end not in pending else self.end
         if self.cut_after and self.events >= self.cut_after and self.transport is not None:
             self.transport.abort()
 
@@ -169,7 +175,7 @@ class Client(asyncio.Protocol):
         if self.counting:
             tally.events += self.events
             tally.events_per_stream[self.events] += 1
-            tally.complete_streams += self.pending == b"data: [DONE]"
+            tally.complete_streams += self.pending == self.end
         again = self.parser.should_keep_alive()
         self.parser = httptools.HttpResponseParser(self)
         if not again and self.transport is not None:
@@ -179,10 +185,11 @@ class Client(asyncio.Protocol):
             self.done.set_result(True)
 
 
-async def connect(port: int, tally: Tally) -> Client | None:
+async def connect(arguments: argparse.Namespace, tally: Tally) -> Client | None:
+    end = b"event: message_stop" if arguments.path == MESSAGES else b"data: [DONE]"
     try:
         _, client = await asyncio.get_running_loop().create_connection(
-            lambda: Client(tally), "127.0.0.1", port
+            lambda: Client(tally, end), "127.0.0.1", arguments.port
         )
     except OSError as error:
         tally.errors[f"connect: {error.strerror or error}"] += 1
@@ -204,13 +211,15 @@ class Plan:
         return True
 
 
-async def repeat(port: int, request: bytes, plan: Plan, tally: Tally, *, stream: bool) -> None:
+async def repeat(
+    arguments: argparse.Namespace, request: bytes, plan: Plan, tally: Tally, *, stream: bool
+) -> None:
     """One connection's life: opened again when the other side closes it; ends after ten failures in a row."""
     client: Client | None = None
     failures = 0
     while failures < 10 and plan.take():
         if client is None or client.transport is None:
-            client = await connect(port, tally)
+            client = await connect(arguments, tally)
         if client is not None and await client.exchange(request, stream=stream):
             failures = 0
         else:
@@ -224,7 +233,7 @@ async def closed(arguments: argparse.Namespace, tally: Tally) -> None:
     request = build_request(arguments, stream=False)
     plan = Plan(arguments.requests, arguments.seconds)
     await asyncio.gather(
-        *(repeat(arguments.port, request, plan, tally, stream=False) for _ in range(arguments.connections))
+        *(repeat(arguments, request, plan, tally, stream=False) for _ in range(arguments.connections))
     )
 
 
@@ -235,7 +244,7 @@ async def sse(arguments: argparse.Namespace, tally: Tally) -> None:
 
     async def late(number: int) -> None:
         await asyncio.sleep(arguments.spread * number / arguments.connections)
-        await repeat(arguments.port, request, plan, tally, stream=True)
+        await repeat(arguments, request, plan, tally, stream=True)
 
     await asyncio.gather(*(late(number) for number in range(arguments.connections)))
 
@@ -251,7 +260,7 @@ async def abort(arguments: argparse.Namespace, tally: Tally) -> None:
     async def vanish() -> None:
         failures = 0
         while failures < 10 and plan.take():
-            client = await connect(arguments.port, tally)
+            client = await connect(arguments, tally)
             if client is None or client.transport is None:
                 failures += 1
                 continue

@@ -14,9 +14,10 @@ from msgspec import Struct, json
 
 from bench import account, witness
 from bench.processes import LOAD_CORE, SUBJECT_CORE, NeverReady, Programs, free_port, request, wait_for
-from bench.subjects import ADMIN_KEY, ROOT, SCENARIOS, Start, Subject
+from bench.subjects import ADMIN_KEY, ROOT, SCENARIOS, TRANSLATED, Start, Subject
 
 CHAT = "/v1/chat/completions"
+MESSAGES = "/v1/messages"
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -64,10 +65,12 @@ class Load(Struct):
     events_per_stream: dict[str, int]
 
 
-def load(port: int, mode: str, model: str, headers: dict[str, str], **options: float) -> Load:
+def load(
+    port: int, mode: str, model: str, headers: dict[str, str], *, path: str = CHAT, **options: float
+) -> Load:
     """Runs the load generator to its end. Raises RuntimeError with what it said."""
     command = ["taskset", "-c", str(LOAD_CORE), sys.executable, "-m", "bench.load", mode]
-    command += ["--port", str(port), "--model", model]
+    command += ["--port", str(port), "--path", path, "--model", model]
     for header, text in headers.items():
         command += ["--header", f"{header}: {text}"]
     for option, value in options.items():
@@ -117,11 +120,12 @@ def launch(subject: Subject, programs: Programs, folder: Path, mock: int) -> Run
 
 
 def _phase(
-    running: Running, mode: str, scenario: str, *, quiet: float, **options: float
+    running: Running, mode: str, scenario: str, *, quiet: float, path: str = CHAT, **options: float
 ) -> tuple[Load, float]:
     """Runs a load; returns it with the CPU seconds the subject spent, work after the answers included."""
     before = account.read(running.pid)
-    done = load(running.port, mode, running.subject.model(scenario), running.start.headers, **options)
+    model = scenario if scenario == TRANSLATED else running.subject.model(scenario)
+    done = load(running.port, mode, model, running.start.headers, path=path, **options)
     after = account.wait_until_quiet(running.pid, limit=quiet)
     return done, after.cpu - before.cpu
 
@@ -149,7 +153,7 @@ def measure(running: Running, mock: int, plan: Plan, *, held: bool) -> Measured:
         "request_us": cpu / done.ok * 1e6 if done.ok else None,
         "request_rps": done.rps,
         "request_busy": cpu / done.seconds,
-        "failed": sum(done.errors.values()) + sum(n for s, n in done.statuses.items() if s != "200"),
+        "failed": _failed(done),
     }
 
     first = load(
@@ -198,6 +202,11 @@ def measure(running: Running, mock: int, plan: Plan, *, held: bool) -> Measured:
             f"lost_at_{streams}": _lost(done),
         }
 
+    if running.subject.translates:
+        translated, answered = _translated(running, plan, quiet, found)
+        found |= translated
+        sent += answered
+
     if held:
         kept = 0
         for streams in plan.held:
@@ -224,6 +233,45 @@ def measure(running: Running, mock: int, plan: Plan, *, held: bool) -> Measured:
     if running.subject.api:
         found["ledger_missing"] = sent - ledger_requests(running.port)
     return found
+
+
+def _translated(running: Running, plan: Plan, quiet: float, relayed: Measured) -> tuple[Measured, int]:
+    """A chat answered by a provider that speaks Anthropic's messages, and messages streamed from one that speaks
+    OpenAI's chat; each against the same request relayed. Also the number of answers."""
+    found: Measured = {}
+    witness.translation(running.port, TRANSLATED, running.start.headers)
+    witness.translated_stream(running.port, running.subject.model("bench-stream"), running.start.headers)
+    sent = 3
+    done, _ = _phase(running, "closed", TRANSLATED, quiet=quiet, seconds=plan.seconds / 4, connections=8)
+    sent += done.ok
+    done, cpu = _phase(
+        running, "closed", TRANSLATED, quiet=quiet, seconds=plan.seconds, connections=plan.connections
+    )
+    sent += done.ok
+    found["translated_us"] = cpu / done.ok * 1e6 if done.ok else None
+    found["translated_failed"] = _failed(done)
+    streams = plan.streams[0]
+    done, cpu = _phase(
+        running,
+        "sse",
+        "bench-stream",
+        quiet=quiet,
+        path=MESSAGES,
+        connections=streams,
+        requests=streams * max(1, round(plan.seconds / 1.5)),
+        limit=90,
+    )
+    sent += done.ok
+    found["translated_event_us"] = cpu / done.events * 1e6 if done.events else None
+    found["translated_lost"] = _lost(done)
+    for name, base in (("translated", "request_us"), ("translated_event", f"event_us_at_{streams}")):
+        once, again = relayed.get(base), found[f"{name}_us"]
+        found[f"{name}_ratio"] = again / once if once and again else None
+    return found, sent
+
+
+def _failed(done: Load) -> int:
+    return sum(done.errors.values()) + sum(n for s, n in done.statuses.items() if s != "200")
 
 
 def _lost(done: Load) -> int:

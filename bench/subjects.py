@@ -25,6 +25,10 @@ SCENARIOS = {
 }
 
 
+TRANSLATED = "bench-messages"
+"""Public name of the mock's model at the address where it speaks Anthropic's messages only."""
+
+
 class Start(Struct, frozen=True, kw_only=True):
     """What to start. ``headers`` go with every request; ``ready`` is a path that answers 200."""
 
@@ -36,13 +40,15 @@ class Start(Struct, frozen=True, kw_only=True):
 
 class Subject(Struct, frozen=True, kw_only=True):
     """``prepare(folder, port, mock)`` writes what the subject reads and says how to start it. ``renames``: it
-    maps public model names. ``api``: it has our admin API, so its books can be checked."""
+    maps public model names. ``api``: it has our admin API, so its books can be checked. ``translates``: it was
+    told of ``TRANSLATED`` and answers in other dialects than its upstream's."""
 
     name: str
     label: str
     prepare: Callable[[Path, int, int], Start]
     renames: bool = False
     api: bool = False
+    translates: bool = False
     peer: bool = False
 
     def model(self, scenario: str) -> str:
@@ -65,12 +71,20 @@ def _tollway(folder: Path, port: int, mock: int, settings: dict[str, object]) ->
                 "base_url": f"http://127.0.0.1:{mock}/v1",
                 "api_key": "sk-mock",
                 "max_connections": 20_000,
-            }
+                "languages": ["openai.chat"],
+            },
+            "messages": {
+                "type": "anthropic",
+                "base_url": f"http://127.0.0.1:{mock}",
+                "api_key": "sk-mock",
+                "max_connections": 20_000,
+            },
         },
         "models": {
             name: {"targets": [{"model": f"mock/{model}", "price": price}]}
             for name, model in SCENARIOS.items()
-        },
+        }
+        | {TRANSLATED: {"targets": [{"model": "messages/bench", "price": price}]}},
         **settings,
     }
     file = folder / "tollway.yaml"
@@ -175,13 +189,16 @@ def _portkey(folder: Path, port: int, mock: int) -> Start:
 
 
 RELAY = Subject(name="relay", label="bare relay", prepare=_relay)
-PLAIN = Subject(name="tollway-plain", label="Tollway, no key", prepare=_plain, renames=True, api=True)
+PLAIN = Subject(
+    name="tollway-plain", label="Tollway, no key", prepare=_plain, renames=True, api=True, translates=True
+)
 GOVERNED = Subject(
     name="tollway",
     label="Tollway, key + budget + limits + ledger",
     prepare=_governed,
     renames=True,
     api=True,
+    translates=True,
 )
 LITELLM = Subject(name="litellm", label="LiteLLM", prepare=_litellm, renames=True, peer=True)
 PORTKEY = Subject(name="portkey", label="Portkey", prepare=_portkey, peer=True)

@@ -29,6 +29,8 @@ ROWS = (
     ("CPU per request", "request_us", 0, "µs", True),
     ("CPU per event, 100 streams", "event_us_at_100", 1, "µs", True),
     ("CPU per event, 400 streams", "event_us_at_400", 1, "µs", True),
+    ("CPU per translated request (chat to Anthropic)", "translated_us", 0, "µs", False),
+    ("CPU per translated event (chat to Anthropic's client)", "translated_event_us", 1, "µs", False),
     ("requests/s, 64 connections", "rps_at_64", 0, "", False),
     ("p99 latency, 64 connections", "p99_ms_at_64", 1, "ms", False),
     ("first event of a stream, p50", "first_event_ms", 2, "ms", False),

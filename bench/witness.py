@@ -10,6 +10,8 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Struct, json
 
+CHAT = "/v1/chat/completions"
+
 
 class Wrong(RuntimeError):
     """The subject does not do what is to be measured; the text says what it did."""
@@ -27,6 +29,15 @@ class Choice(Struct):
 class Chunk(Struct):
     choices: list[Choice] = []
     usage: dict[str, object] | None = None
+
+
+class Delta(Struct):
+    text: str | None = None
+
+
+class Event(Struct):
+    type: str
+    delta: Delta | None = None
 
 
 class Seen(Struct, frozen=True):
@@ -78,21 +89,41 @@ def stream(port: int, model: str, headers: Mapping[str, str]) -> Seen:
     return Seen(text, usage, events)
 
 
+def translation(port: int, model: str, headers: Mapping[str, str]) -> None:
+    """One plain completion of a provider that speaks another format. Raises Wrong."""
+    seen = answer(port, model, headers)
+    if not seen.text or None in seen.usage:
+        raise Wrong(f"a translated answer without text or usage: {seen}")
+
+
+def translated_stream(port: int, model: str, headers: Mapping[str, str]) -> None:
+    """One stream in Anthropic's events of a provider that speaks OpenAI's chat must say what the chat says. Raises
+    Wrong."""
+    wanted = stream(port, model, headers).text
+    connection, response = _send(port, model, headers, stream=True, path="/v1/messages")
+    lines = [line[5:].strip() for line in response if line.startswith(b"data:")]
+    connection.close()
+    events = [json.decode(line, type=Event) for line in lines]
+    text = "".join(event.delta.text or "" for event in events if event.delta)
+    if text != wanted or not events or events[-1].type != "message_stop":
+        raise Wrong(f"the stream said {text!r} in {len(events)} events, not {wanted!r}")
+
+
 def _usage(chunk: Chunk) -> tuple[object, object]:
     usage = chunk.usage or {}
     return usage.get("prompt_tokens"), usage.get("completion_tokens")
 
 
 def _send(
-    port: int, model: str, headers: Mapping[str, str], *, stream: bool
+    port: int, model: str, headers: Mapping[str, str], *, stream: bool, path: str = CHAT
 ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
     body: dict[str, object] = {"model": model, "messages": [{"role": "user", "content": "Say something."}]}
-    if stream:
+    if path != CHAT:
+        body |= {"stream": stream, "max_tokens": 256}
+    elif stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    connection.request(
-        "POST", "/v1/chat/completions", json.encode(body), {"content-type": "application/json", **headers}
-    )
+    connection.request("POST", path, json.encode(body), {"content-type": "application/json", **headers})
     response = connection.getresponse()
     if response.status != 200:
         raise Wrong(f"status {response.status}: {response.read()[:300]!r}")
