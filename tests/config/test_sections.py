@@ -13,6 +13,9 @@ from tollway.config.settings import Settings
         ("server: {tls_cert: a.pem}", "server: tls_cert and tls_key belong together; one of them is missing"),
         ("server: {max_body: 64MX}", 'server.max_body: expected a size such as 65536, 64KiB, 10MB or 1GiB, not "64MX"'),
         ("server: {max_body: 1}", "server.max_body: expected a size from 1024 to 4294967296 bytes"),
+        ("server: {max_message: 1}", "server.max_message: expected a size from 1024 to 1073741824 bytes"),
+        ("server: {session_idle: never}", "server.session_idle: expected a duration such as 200ms, 30s, 2m, 1h or 30d "
+         '(a number counts seconds), not "never"'),
         ("sinks: [syslog]", 'sinks: expected stdout or file, not "syslog"'),
         ("sinks: [file]", "sinks: a file sink needs a path: {type: file, path: …}"),
         ("sinks: [{type: file}]", "sinks: a file sink needs a path"),

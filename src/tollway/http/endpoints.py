@@ -44,8 +44,11 @@ LANE_LINES: dict[bytes, Endpoint] = {
 
 
 _SOCKET = Endpoint("realtime")
-SOCKET_PATHS: dict[bytes, Endpoint] = {b"/v1/realtime": _SOCKET, b"/realtime": _SOCKET}
-"""Where a GET may become a WebSocket. Elsewhere the offer is ignored and the request answered in HTTP."""
+SOCKET_PATHS: dict[bytes, Endpoint] = dict.fromkeys(
+    (b"/v1/realtime", b"/realtime", b"/openai/v1/realtime", b"/openai/realtime"), _SOCKET
+)
+"""Where a GET may become a WebSocket, Azure's addresses included. Elsewhere the offer is ignored and the request
+answered in HTTP."""
 
 SECRET_PATHS: dict[bytes, Endpoint] = {
     prefix + b"/realtime/" + name.encode(): Endpoint("realtime." + name)

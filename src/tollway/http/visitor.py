@@ -140,9 +140,13 @@ class Visitor(HttpToolsProtocol):
         self._refuse(not_http(error if isinstance(error, Exception) else ValueError(msg)))
 
     def _should_upgrade(self) -> bool:
+        """Only where there is a WebSocket and the handshake is one: anything else is answered in HTTP."""
+        if self.scope["method"] != "GET" or self.url.partition(b"?")[0] not in SOCKET_PATHS:
+            return False
         free = self.cycle is None or self.cycle.response_complete
-        here = self.scope["method"] == "GET" and self.url.partition(b"?")[0] in SOCKET_PATHS
-        return free and here and super()._should_upgrade()
+        told = dict(self.headers)
+        whole = told.get(b"sec-websocket-version") == b"13" and b"sec-websocket-key" in told
+        return free and whole and super()._should_upgrade()
 
     def handle_websocket_upgrade(self) -> None:
         """The connection becomes a WebSocket's and does not come back."""

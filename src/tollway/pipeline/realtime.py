@@ -52,7 +52,7 @@ async def plain_request(request: ModelRequest, client: Client, app: Services) ->
     """A request to the socket's path that offers no upgrade."""
     raise UpgradeRequired(
         "This path speaks WebSocket: connect with wss:// (or ws://) and GET.",
-        headers={"upgrade": "websocket"},
+        headers={"upgrade": "websocket", "sec-websocket-version": "13"},
     )
 
 
@@ -136,7 +136,7 @@ def _query(request: ModelRequest) -> dict[str, str]:
     for part in request.query.split(b"&"):
         name, _, value = part.partition(b"=")
         key = unquote_to_bytes(name).decode("utf-8", "replace")
-        if key in found and key in ("model", "intent"):
+        if key in found and key in ("model", "deployment", "intent"):
             raise BadRequest(f"The query gives {key!r} more than once. Give it once.", param=key)
         found[key] = unquote_to_bytes(value).decode("utf-8", "replace")
     return found
@@ -151,6 +151,10 @@ def _resolve(request: ModelRequest, caller: Caller, snapshot: Snapshot) -> tuple
     if intent not in ("", "transcription"):
         raise BadRequest("'intent' may only be 'transcription'.", param="intent")
     model = query.get("model", "")
+    deployment = query.get("deployment", "")  # as Azure's clients call it
+    if model and deployment not in ("", model):
+        raise BadRequest("'model' and 'deployment' name two models. Give one.", param="deployment")
+    model = model or deployment
     bound = caller.bound
     if bound is not None:
         if model and model not in (bound.model, bound.upstream_model):
