@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def configuration(upstream: RunningSimulator, **more: object) -> dict[str, objec
             "native-echo": model(f"native/{SMALL}+echo"),
             "stalled": {**model(f"mock/{SMALL}+stall=headers"), "retry": {"attempts": 1}},
             "slow": model(f"mock/{SMALL}+events=40+pace=40ms"),
+            "slow-native": model(f"native/{SMALL}+events=40+pace=40ms"),
             "broken": {**model(f"mock/{SMALL}+status=500"), "retry": {"attempts": 1}},
         },
         **more,
@@ -119,9 +121,85 @@ def test_a_whole_answer_can_be_had_as_a_stream(client: OpenAI) -> None:
     events = list(client.responses.retrieve(made.id, stream=True))
     assert events[0].type == "response.created"
     assert events[-1].type == "response.completed"
-    assert events[-1].response.id == made.id
-    assert events[-1].response.output_text == made.output_text
-    assert events[-1].response.instructions == "Be brief."
+    assert events[-1].response.to_dict() == made.to_dict()
+    assert "".join(one.delta for one in events if one.type == "response.output_text.delta") == made.output_text
+    assert [one.sequence_number for one in events] == list(range(len(events)))
+    assert made.instructions == "Be brief."
+
+
+def test_what_ended_badly_can_be_had_as_a_stream(client: OpenAI) -> None:
+    for model, status, last in (("broken", "failed", "response.failed"), ("stalled", "cancelled", "response.incomplete")):
+        queued = client.responses.create(model=model, input="Hello there", background=True)
+        if status == "cancelled":
+            client.responses.cancel(queued.id)
+        ended(client, queued.id, status)
+        events = list(client.responses.retrieve(queued.id, stream=True))
+        assert [one.type for one in events] == ["response.created", last]
+        assert events[-1].response.status == status  # type: ignore[union-attr]
+
+
+def test_a_stream_that_its_client_left_is_not_kept(gateway: Served, client: OpenAI) -> None:
+    for model, kept in (("slow", False), ("slow-native", True)):
+        stream = client.responses.create(model=model, input="Hello there", stream=True)
+        first = next(iter(stream))
+        opened = gateway.upstream.open
+        stream.close()
+        wait_until(lambda before=opened: gateway.upstream.open < before, what="the provider is let go")  # type: ignore[misc]
+        id = first.response.id  # type: ignore[union-attr]
+        if kept:  # by the provider, which can be asked what became of it
+            assert client.responses.retrieve(id).id == id
+        else:
+            with pytest.raises(openai.NotFoundError):
+                client.responses.retrieve(id)
+
+
+@pytest.mark.parametrize("knobs", ["", "+split=7", "+crlf", "+comments=1"])
+def test_a_native_stream_that_goes_on_from_here(client: OpenAI, knobs: str) -> None:
+    first = client.responses.create(model="chat", input="My name is Ada.")
+    with client.responses.stream(
+        model=f"native/{SMALL}+echo{knobs}", input="What is it?", previous_response_id=first.id
+    ) as stream:
+        events = list(stream)
+        final = stream.get_final_response()
+    assert final.output_text == "What is it?"
+    assert events[0].response.previous_response_id == first.id  # type: ignore[union-attr]
+    assert final.previous_response_id == first.id
+    assert client.responses.retrieve(final.id).id == final.id
+
+
+def test_a_cancelled_background_stream_ends_for_who_follows_it(client: OpenAI) -> None:
+    stream = client.responses.create(model="slow", input="Hello there", background=True, stream=True)
+    events = iter(stream)
+    first = next(events)
+    next(events)
+    cancelled = client.responses.cancel(first.response.id)  # type: ignore[union-attr]
+    rest = list(events)
+    assert rest[-1].type == "response.incomplete"
+    assert rest[-1].response.status == "cancelled"
+    assert rest[-1].sequence_number == (rest[-2].sequence_number if len(rest) > 1 else 1) + 1
+    assert cancelled.status == "cancelled"
+    again = list(client.responses.retrieve(cancelled.id, stream=True))
+    assert again[-1].sequence_number == rest[-1].sequence_number
+
+
+def test_background_work_of_a_key_is_bounded(gateway: Served) -> None:
+    client = as_key(gateway, gateway.key("busy"))
+
+    def begin() -> Any:
+        try:
+            return client.responses.create(model="stalled", input="Hello there", background=True).id
+        except openai.RateLimitError as error:
+            return error
+
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda _: begin(), range(70)))
+    begun = [one for one in made if isinstance(one, str)]
+    refused = [one for one in made if not isinstance(one, str)]
+    assert len(begun) == 64
+    assert all(one.response.headers["retry-after"] for one in refused)
+    for id in begun:
+        assert client.responses.cancel(id).status == "cancelled"
+    assert isinstance(begin(), str)
 
 
 def test_deleted_is_gone(client: OpenAI) -> None:

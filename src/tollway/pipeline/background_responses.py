@@ -16,7 +16,7 @@ from tollway.errors import GatewayError, RateLimitExceeded, UpstreamError
 from tollway.model.stored_response import UNFINISHED, StoredResponse
 from tollway.pipeline.client import Client, ModelRequest
 from tollway.pipeline.resolve import Call
-from tollway.pipeline.response_objects import changed, failed, rewritten
+from tollway.pipeline.response_objects import changed, ending, failed, last_response, rewritten
 from tollway.pipeline.services import Services
 from tollway.pipeline.stored_responses import StoredResponses, owner_of
 from tollway.wire import body
@@ -190,7 +190,7 @@ class Background:
         except asyncio.CancelledError:
             if running.cancelled:
                 response = changed(row.response, {"status": "cancelled"})
-                self._responses.keep(replace(row, status="cancelled", response=response))
+                self._conclude(running, replace(row, status="cancelled", response=response))
             else:
                 self._fail(running, row, call, "server_error", "The gateway was stopped.")
         except Exception:
@@ -207,7 +207,12 @@ class Background:
             start = Start(id=row.id, model=row.model, created=int(row.created))
             written = writer.write([start, Failed(message=message, code=code)])
             running.send(rewritten(written, {"background": True}))
-        one = failed(row, code, message)
+        self._conclude(running, failed(row, code, message))
+
+    def _conclude(self, running: Running, one: StoredResponse) -> None:
+        """Keep it as it ended, and end its stream where nobody has."""
+        if running.events and not bytes(last_response(bytes(running.events))):
+            running.send(ending(bytes(running.events), one.response, one.status))
         self._responses.keep(replace(one, events=bytes(running.events)))
 
     async def cancel(self, running: Running) -> None:

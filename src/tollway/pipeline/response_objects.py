@@ -107,6 +107,35 @@ def last_response(block: bytes) -> Raw:
     return Raw()
 
 
+_ENDINGS = {"completed": "response.completed", "failed": "response.failed"}
+
+
+def ending(events: bytes, response: bytes, status: str) -> bytes:
+    """The event that closes ``events`` with a response as it is. What was cancelled is incomplete."""
+    last = sse.split(events)[-1:] if events else []
+    number = told(last[0]).sequence_number + 1 if last else 0
+    return _event(_ENDINGS.get(status, "response.incomplete"), number, response)
+
+
+def shortest(one: StoredResponse) -> bytes:
+    """A response as a stream of two events: that it was begun, and all of it."""
+    begun = changed(one.response, {"status": "in_progress", "output": [], "usage": None, "error": None})
+    created = _event("response.created", 0, begun)
+    return created + ending(created, one.response, one.status)
+
+
+def _event(kind: str, number: int, response: bytes) -> bytes:
+    data = _encode({"type": kind, "sequence_number": number, "response": Raw(response)})
+    return b"event: " + kind.encode() + b"\ndata: " + data.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n\n"
+
+
+def ended_by(events: bytes, response: bytes) -> bytes:
+    """The events, the last of which now holds this response object."""
+    *before, last = sse.split(events)
+    found = told(last)
+    return b"".join(before) + _event(found.type, found.sequence_number, response)
+
+
 def after(block: bytes, number: int) -> bytes:
     """The events that are numbered higher."""
     if number < 0:

@@ -18,11 +18,12 @@ from tollway.pipeline.background_responses import STREAM_HEAD
 from tollway.pipeline.client import Client, ModelRequest
 from tollway.pipeline.input_items import listed
 from tollway.pipeline.keep_response import NATIVE
-from tollway.pipeline.response_objects import after, asked_by, changed, joined
+from tollway.pipeline.response_objects import after, asked_by, changed, ended_by, joined, shortest
 from tollway.pipeline.services import Services
 from tollway.pipeline.snapshot import Grant
 from tollway.pipeline.stored_responses import missing
 from tollway.wire import sse
+from tollway.wire.codec import Unreadable
 from tollway.wire.codecs import codec
 from tollway.wire.unfold import unfold
 
@@ -141,13 +142,20 @@ async def _replay(
                     await client.drain()
         client.finish(b"")
         return
-    events = one.events
-    if not events:
-        conversation = codec(NATIVE).read_request(asked_by(one))
-        writer = codec(NATIVE).stream_writer(conversation)
-        events = writer.write(unfold(codec(NATIVE).read_answer(one.response)))
-    client.start(200, head, after(events, number))
+    client.start(200, head, after(one.events or _told_again(one), number))
     client.finish(b"")
+
+
+def _told_again(one: StoredResponse) -> bytes:
+    """The stream a whole answer would have been."""
+    if one.status in ("completed", "incomplete"):
+        try:
+            conversation = codec(NATIVE).read_request(asked_by(one))
+            answer = codec(NATIVE).read_answer(one.response)
+        except (BadRequest, Unreadable):
+            return shortest(one)  # a provider's own object, with something in it that only it knows
+        return ended_by(codec(NATIVE).stream_writer(conversation).write(unfold(answer)), one.response)
+    return shortest(one)
 
 
 async def _relay(
