@@ -128,7 +128,8 @@ def test_a_whole_answer_can_be_had_as_a_stream(client: OpenAI) -> None:
 
 
 def test_what_ended_badly_can_be_had_as_a_stream(client: OpenAI) -> None:
-    for model, status, last in (("broken", "failed", "response.failed"), ("stalled", "cancelled", "response.incomplete")):
+    cases = (("broken", "failed", "response.failed"), ("stalled", "cancelled", "response.incomplete"))
+    for model, status, last in cases:
         queued = client.responses.create(model=model, input="Hello there", background=True)
         if status == "cancelled":
             client.responses.cancel(queued.id)
