@@ -545,7 +545,7 @@ def test_usage_is_counted_as_this_api_counts() -> None:
     [
         ("stop", "completed", None),
         ("tool_calls", "completed", None),
-        ("refusal", "completed", None),
+        ("refusal", "incomplete", "content_filter"),
         ("pause", "completed", None),
         ("length", "incomplete", "max_output_tokens"),
         ("content_filter", "incomplete", "content_filter"),
@@ -562,6 +562,13 @@ def test_every_end_has_its_status_and_closing_event(finish: Finish, status: str,
     last = streamed(told(answer))[-1]
     assert last["type"] == f"response.{status}"
     assert last["response"] == got
+
+
+def test_a_refusal_told_as_one_completes_the_answer() -> None:
+    answer = answered(Refusal(text="No."), finish="refusal")
+    got = whole(answer)
+    assert (got["status"], got["incomplete_details"]) == ("completed", None)
+    assert streamed(told(answer))[-1]["response"] == got
 
 
 def test_thoughts_are_summaries_where_they_are_wanted_as_such() -> None:

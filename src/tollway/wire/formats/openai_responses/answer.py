@@ -102,10 +102,13 @@ def response(
     return Raw(encode(fields)[:-1] + b"," + echoed + b"}")
 
 
-def status_of(finish: Finish) -> tuple[str, str | None]:
-    """The status of a finished answer, and why it is incomplete."""
+def status_of(finish: Finish, refused: bool) -> tuple[str, str | None]:
+    """The status of a finished answer, and why it is incomplete. A refusal that no part of it tells (``refused``) would
+    pass for an answer."""
     if finish == "error":
         return "failed", None
+    if finish == "refusal" and not refused:
+        return "incomplete", "content_filter"
     reason = _INCOMPLETE.get(finish)
     return ("incomplete", reason) if reason else ("completed", None)
 

@@ -49,11 +49,13 @@ _decode_text = msgspec.json.Decoder(str).decode
 
 
 class Output:
-    """The items of one answer. ``emit`` takes every event, by type and fields; ``items`` are those that are done."""
+    """The items of one answer. ``emit`` takes every event, by type and fields; ``items`` are those that are done.
+    ``refused``: the model has said no in a place of its own."""
 
     def __init__(self, conversation: Conversation, emit: Emit) -> None:
         self.items: list[Fields | Raw] = []
         self.answer_id = ""
+        self.refused = False
         self._emit = emit
         self._flat = by_flat_name(conversation)
         self._custom = {tool.name for tool in conversation.tools if isinstance(tool, Tool) and tool.custom}
@@ -70,6 +72,7 @@ class Output:
 
     def start(self, block: Block) -> None:
         self._block = block
+        self.refused = self.refused or isinstance(block, Refusal)
         self._proof = []
         if isinstance(block, Text | Refusal):
             self.say(block.text)

@@ -132,7 +132,7 @@ class ResponseWriter:
     def _end(self) -> None:
         self._begin()
         self._over = True
-        status, reason = status_of(self._finish)
+        status, reason = status_of(self._finish, self._output.refused)
         self._output.close("incomplete" if status != "completed" else "completed")
         error: dict[str, object] | None = dict(SERVER_ERROR) if status == "failed" else None
         self._emit(f"response.{status}", {"response": self._response(status, error=error, reason=reason)})
@@ -178,7 +178,7 @@ class _WholeWriter(ResponseWriter):
                     self._output.start(block)
                 self._output.stop()
             self._finish = choice.finish
-        status, reason = status_of(self._finish)
+        status, reason = status_of(self._finish, self._output.refused)
         self._output.close("incomplete" if status != "completed" else "completed")
         error: dict[str, object] | None = dict(SERVER_ERROR) if status == "failed" else None
         return bytes(self._response(status, error=error, reason=reason))
