@@ -3,7 +3,7 @@
     GatewayError                       status, code, message; retryable: the same target may be tried again;
     ├── BadRequest            400      fallback: another target may be tried
     │   ├── InvalidJson, NotFound 404, MethodNotAllowed 405, RequestTooLarge 413, UnsupportedMedia 415,
-    │   ├── UpgradeRequired 426, SessionExpired 408
+    │   ├── UpgradeRequired 426, SessionExpired 408, PreviousResponseNotFound (a NotFound)
     │   └── HeadersTooLarge 431, RequestTimeout 408
     ├── Unauthorized          401      InvalidKey, KeyExpired, AmbiguousCredentials (400)
     ├── Forbidden             403      ModelNotAllowed, KeyBlocked, PermissionDenied
