@@ -28,6 +28,7 @@ from tollway.pipeline.translate import (
     dialect_lines,
     named,
     relay_events,
+    renamed_whole,
     stream_of,
     write_whole,
 )
@@ -103,7 +104,7 @@ def _relay_read(
         )  # fmt: skip
     answered = app.clock()
     found = count_whole(call, attempt, begun, reply.body)
-    body = write_whole(call, begun, found, app) if speech.translated else reply.body
+    body = write_whole(call, begun, found, app) if speech.translated else renamed_whole(call, begun, reply.body)
     overhead += app.clock() - answered
     attempt.finish("ok", reply.answer.status, found, overhead=overhead)
     if hold is not None:

@@ -8,9 +8,11 @@ target cannot carry is named or refused.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import msgspec
 from msgspec.structs import replace
 
 from tollway.errors import Unsupported, UpstreamError, UpstreamMalformed
@@ -53,6 +55,11 @@ PASSED_ON: dict[str, tuple[bytes, ...]] = {
     "openai.responses": (b"openai-beta",),
 }
 """Headers of a client's that belong to its dialect and go upstream where that speaks the same."""
+
+
+NAMED_AS_ASKED = frozenset(("anthropic.messages",))
+"""Dialects whose clients hold an answer's model against the one they asked for. Claude Code sends an answer back
+without its thinking where the two differ, and a provider may refuse a tool's result without the thinking before it."""
 
 
 class Speech:
@@ -218,9 +225,33 @@ def named(completion: Completion, call: Call, app: Services) -> Completion:
     return replace(
         completion,
         id=call.answer_id or completion.id or call.request.id,
-        model=completion.model or call.route.name,
+        model=_model(call, completion.model),
         created=completion.created or int(app.wall_clock()),
     )
+
+
+def _model(call: Call, answered: str) -> str:
+    if call.format in NAMED_AS_ASKED:
+        return call.route.name
+    return answered or call.route.name
+
+
+def renamed_whole(call: Call, begun: Begun, body: bytes) -> bytes:
+    """A relayed answer with the model's name as it was asked for, where the dialect's clients need that."""
+    completion = begun.completion
+    if call.format not in NAMED_AS_ASKED or completion is None or completion.model == call.route.name:
+        return body
+    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    fields["model"] = msgspec.Raw(meter.encoded(call.route.name))
+    return meter.encoded(fields)
+
+
+def _renamed_beginning(call: Call, begun: Start, data: bytes) -> bytes:
+    """The same of a stream's first event, before which nobody said anything."""
+    if call.format not in NAMED_AS_ASKED or begun.model == call.route.name:
+        return data
+    told = re.compile(rb'("model"\s*:\s*)' + re.escape(meter.encoded(begun.model)))
+    return told.sub(lambda found: found[1] + meter.encoded(call.route.name), data, count=1)
 
 
 def count_whole(call: Call, attempt: Attempt, begun: Begun, body: bytes) -> Metered:
@@ -325,11 +356,13 @@ class Interpreter:
                 self.tier = event.service_tier or self.tier
                 if event.usage is not None:
                     self.usage = event.usage
-                if self._translated:
+                if not self._translated:
+                    data = _renamed_beginning(self._call, event, data)
+                else:
                     event = replace(
                         event,
                         id=self._call.answer_id or event.id or self._call.request.id,
-                        model=event.model or self._call.route.name,
+                        model=_model(self._call, event.model),
                         created=event.created or int(self._clock()),
                     )
             elif isinstance(event, Failed):
