@@ -14,6 +14,8 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+import dialects_page
+
 from tollway.providers.catalog import CatalogEntry, load_catalog
 from tollway.providers.quirks import Quirk
 
@@ -141,7 +143,7 @@ def _change(quirk: Quirk) -> str:
     return f"{text} (in {', '.join(quirk.on)})" if quirk.on else text
 
 
-SECTIONS: dict[str, Callable[[], str]] = {"providers": providers}
+SECTIONS: dict[str, Callable[[], str]] = {"providers": providers, "dialects": dialects_page.page}
 
 
 def main(arguments: list[str]) -> int:
