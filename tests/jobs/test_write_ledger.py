@@ -115,25 +115,28 @@ async def test_a_segment_is_left_only_durably(
     await recorded.close()
 
 
-async def test_what_is_appended_while_it_runs_is_not_read_back(
-    spool: Spool, database: Database, put, event, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_is_appended_while_it_runs_is_handed_over(spool: Spool, database: Database, put, event) -> None:
     """The ledger takes entries as they were appended; the files are for what was there before, and for failures."""
     put(event(0))
+    start = spool.end
     ledger = LedgerWriter(spool, database)
-    spool.enter()
-    known = event(1)
-    spool.append(known, read_entry(known))
-    spool.leave()
-    assert await ledger.drain(5)
-    monkeypatch.setattr(spool, "read", None)
-    for number in range(2, 700):
-        known = event(number)
+    known = [event(number) for number in range(1, 700)]
+    meanings = [read_entry(each) for each in known]
+    for each, meaning in zip(known[:300], meanings[:300], strict=True):
         spool.enter()
-        spool.append(known, read_entry(known))
+        spool.append(each, meaning)
         spool.leave()
-        if number % 100 == 0:
-            assert await ledger.drain(5)
+    taken = spool.take(start, 200)
+    assert taken is not None
+    handed, after = taken
+    assert [record for record, _ in handed] == known[:200]
+    assert all(meaning is given for (_, given), meaning in zip(handed, meanings, strict=False))
+    assert spool.take(start, 200) is None, "each is handed out once; then it is read from the files"
+    assert spool.read(start, 1 << 20, 200)[1] == after
+    for each, meaning in zip(known[300:], meanings[300:], strict=True):
+        spool.enter()
+        spool.append(each, meaning)
+        spool.leave()
     assert await ledger.drain(5)
     assert ledger.written == 700
     assert await Events(database).count() == 700

@@ -83,6 +83,13 @@ def test_an_answer_comes_back_as_it_was_made(door: Door) -> None:
     assert int(answer.headers["content-length"]) == len(answer.body)
 
 
+@pytest.mark.parametrize("path", ["client_secrets", "sessions", "transcription_sessions", "calls"])
+def test_nobody_gets_a_session_past_the_gateway(door: Door, path: str) -> None:
+    for prefix in ("/mock/v1/realtime/", "/mock/realtime/"):
+        answer = door.ask(post({"model": "gpt-realtime"}, path=prefix + path))
+        assert (answer.status, answer.code) == (404, "not_found")
+
+
 def test_what_the_provider_sees(door: Door) -> None:
     """The client's bytes and its own headers; never its credentials, our headers or those of a hop."""
     data = (

@@ -176,11 +176,11 @@ def test_refusals_have_the_clients_shape(door: Door, path: str, body: Any, shape
 
 
 def test_an_upstream_error_has_the_clients_shape_and_its_own_status(door: Door) -> None:
-    answer = door.ask(post(messages("mock/gpt-4o+status=429+retry_after=7"), path=MESSAGES))
+    answer = door.ask(post(messages("mock/gpt-4o+status=429+retry_after=70"), path=MESSAGES))
     assert answer.status == 429
     assert answer.json()["type"] == "error"
     assert answer.json()["error"]["type"] == "rate_limit_error"
-    assert answer.headers["retry-after"] == "7"
+    assert answer.headers["retry-after"] == "70"
     assert answer.headers["request-id"] == answer.headers["x-tollway-request-id"]
 
 
@@ -305,10 +305,19 @@ def test_tokens_are_counted(door: Door) -> None:
     assert made.headers["x-tollway-token-count"] != "provider"
     asked = door.ask(post({**body, "model": "sonnet"}, path=MESSAGES + "/count_tokens"))
     assert asked.headers["x-tollway-token-count"] == "provider", asked.raw
-    gemini = door.ask(post(contents(), path="/v1beta/models/fast:countTokens"))
-    assert gemini.json()["totalTokens"] > 0, gemini.raw
+
+    def counted(body: object) -> Any:
+        """Once the vocabulary is loaded: the first count may be late, and then goes by size."""
+
+        def asked() -> Any:
+            answer = door.ask(post(body, path="/v1beta/models/fast:countTokens"))
+            assert answer.status == 200, answer.raw
+            return "bytes" not in answer.headers["x-tollway-token-count"] and answer.json()["totalTokens"]
+
+        return eventually(asked)
+
     wrapped = {"generateContentRequest": {"model": "models/fast", **contents()}}
-    assert door.ask(post(wrapped, path="/v1beta/models/fast:countTokens")).json() == gemini.json()
+    assert counted(wrapped) == counted(contents()) > 0
 
 
 def test_embeddings_as_gemini_asks_for_them(door: Door) -> None:

@@ -36,6 +36,9 @@ _KEPT_OUT = frozenset(
         b"alt-svc", b"strict-transport-security",
     )
 )  # fmt: skip
+_UNMETERED = re.compile(rb"(?:^|/)realtime/(?:client_secrets|sessions|transcription_sessions|calls)")
+"""What would give a client the provider's own credential, or a session past this gateway."""
+
 _FREE_METHODS = frozenset((b"GET", b"HEAD", b"DELETE", b"OPTIONS"))
 _MODEL_PATH = re.compile(
     rb"(/v\d+\w*)?/(chat/completions|completions|embeddings|responses|messages(/count_tokens)?|moderations|rerank"
@@ -53,6 +56,10 @@ async def pass_through(request: ModelRequest, client: Client, app: Services) -> 
     grant = authenticate(request, snapshot, app.wall_clock())
     name, _, rest = request.path.lstrip(b"/").partition(b"/")
     provider = snapshot.providers.get(name.decode("latin-1"))
+    if _UNMETERED.search(rest):
+        raise NotFound(
+            "Sessions are not handed to the provider itself, where nobody would meter them. Use /v1/realtime here."
+        )
     if provider is None:
         raise NotFound(
             f"No path {request.path[:200].decode('latin-1')!r} here, and no provider of that name."
