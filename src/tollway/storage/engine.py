@@ -150,7 +150,9 @@ class Database:
         future.add_done_callback(_forget)
         try:
             # The interrupt ends a slow query; the wait ends a disk that does not answer at all.
-            return await asyncio.wait_for(asyncio.shield(future), deadline + 1.0)
+            # Not wait_for: that swallows a cancellation which comes as the answer does (Python 3.11).
+            async with asyncio.timeout(deadline + 1.0):
+                return await asyncio.shield(future)
         except TimeoutError as error:
             message = f"The database {self.path} did not answer within {deadline:g} s."
             raise StoreUnavailable(message) from error
