@@ -228,3 +228,17 @@ def test_errors(client, running):
     assert (events[-1].type, events[-1].sequence_number, events[-1].code) == ("error", 6, "server_error")
     line = last_line(running)
     assert (line.complete, line.usage, line.completion_tokens) == (False, None, 2)
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("/v1/responses", {"input": "x"}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]}),
+    ],
+)
+async def test_an_end_user_has_64_characters(ask, path, more):
+    for length, status in ((64, 200), (65, 400)):
+        reply = await ask({"model": "m", "user": "u" * length, **more}, path=path)
+        assert reply.status == status
+    assert reply.json()["error"]["code"] == "string_above_max_length"

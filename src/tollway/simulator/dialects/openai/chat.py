@@ -10,7 +10,7 @@ from zlib import crc32
 import msgspec
 
 from tollway.simulator.answer import Answer, Endpoint, Request, Stamp
-from tollway.simulator.dialects.openai.errors import invalid
+from tollway.simulator.dialects.openai.errors import check_user, invalid
 from tollway.simulator.dialects.openai.requests import ChatRequest, StreamOptions, decoded
 from tollway.simulator.dialects.openai.said import Said, prompt_tokens, say
 from tollway.simulator.dialects.openai.stream import stream
@@ -28,7 +28,9 @@ NO_OPTIONS = StreamOptions()
 
 
 def read(request: Request) -> ChatRequest:
-    return decoded(_decoder, request.body)
+    asked = decoded(_decoder, request.body)
+    check_user(asked.user)
+    return asked
 
 
 def answer(request: ChatRequest, model: str, knobs: Knobs, stamp: Stamp) -> Answer:

@@ -41,3 +41,17 @@ def error_body(refusal: Refusal) -> bytes:
 
 def invalid(message: str, param: str | None = None, code: str | None = None) -> Refusal:
     return Refusal(400, message, kind="invalid_request_error", code=code, param=param)
+
+
+MOST_USER = 64
+
+
+def check_user(user: object) -> None:
+    """Raises the Refusal of an end user's id that is too long."""
+    if isinstance(user, str) and len(user) > MOST_USER:
+        raise invalid(
+            f"Invalid 'user': string too long. Expected a string with maximum length {MOST_USER}, but got a string "
+            f"with length {len(user)} instead.",
+            "user",
+            "string_above_max_length",
+        )

@@ -72,6 +72,7 @@ class Format(Struct):
 class ChatRequest(Struct):
     model: str
     messages: Annotated[list[Message], Meta(min_length=1)]
+    user: str | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int, Meta(ge=1, le=128)] | None = None

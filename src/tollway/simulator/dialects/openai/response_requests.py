@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tollway.simulator.answer import Refusal, Request
-from tollway.simulator.dialects.openai.errors import invalid
+from tollway.simulator.dialects.openai.errors import check_user, invalid
 from tollway.simulator.reading import IMAGE_TOKENS, Body, Plain, json_object, texts, weight, whole
 from tollway.simulator.shelf import Shelf
 from tollway.simulator.speech import Tool, Wish, is_sealed
@@ -67,6 +67,7 @@ def read(request: Request) -> Plain:
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise invalid("Missing required parameter: 'model'.", "model", "missing_required_parameter")
+    check_user(body.get("user"))
     limit = body.get("max_output_tokens")
     if limit is not None and (whole(limit) is None or limit < LEAST_LIMIT):
         raise invalid(

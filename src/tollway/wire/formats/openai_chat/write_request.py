@@ -33,6 +33,7 @@ from tollway.wire.formats.openai_chat.shapes import (
     encode,
 )
 from tollway.wire.formats.openai_chat.write_turns import write_turns
+from tollway.wire.formats.openai_user import end_user
 from tollway.wire.turns import Losses, offered
 
 _EFFORT_BUDGETS: Final = ((1024, "low"), (2048, "medium"))
@@ -141,7 +142,7 @@ def _about(body: Wire, conversation: Conversation, losses: Losses) -> None:
         else:
             losses.hint("metadata")
     if conversation.user:
-        body["user"] = conversation.user
+        body["user"] = end_user(conversation.user)
     if conversation.safety_identifier:
         body["safety_identifier"] = conversation.safety_identifier
     if conversation.prompt_cache_key:

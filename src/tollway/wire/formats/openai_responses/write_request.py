@@ -26,6 +26,7 @@ from tollway.wire.formats.openai_responses.settings import (
 from tollway.wire.formats.openai_responses.shapes import FAMILY, encode
 from tollway.wire.formats.openai_responses.tools import TOOL_FIELDS, write_choice, write_tools
 from tollway.wire.formats.openai_responses.write_items import ItemWriter
+from tollway.wire.formats.openai_user import end_user
 from tollway.wire.turns import Losses, unsaid
 
 MIN_OUTPUT = 16
@@ -113,7 +114,6 @@ def _numbers(
 
 _SAME = (
     "parallel_tool_calls",
-    "user",
     "safety_identifier",
     "prompt_cache_key",
     "store",
@@ -127,6 +127,8 @@ def _about(conversation: Conversation, fields: dict[str, object], lost: Losses, 
         value = getattr(conversation, name)
         if value is not None:
             fields[name] = value
+    if conversation.user is not None:
+        fields["user"] = end_user(conversation.user)
     if conversation.store is None and not own:
         fields["store"] = False
     if conversation.metadata:
