@@ -226,3 +226,17 @@ def test_usage_of_a_stream_is_billed_though_nobody_asked_for_it(stand: Stand) ->
     assert event["usage"]["output"] == line.completion_tokens
     assert event["usage"]["reasoning"] == 30
     assert event["estimated"] is False
+
+
+@pytest.mark.parametrize("name", ["gemini", "cohere", "ollama"])
+def test_reasoning_of_one_provider_is_not_looked_up_at_another(stand: Stand, name: str) -> None:
+    """An item that a provider has not made is not found there, and the whole turn is refused."""
+    ask = Ask(thinking=True)
+    speaks = stand.clients["responses"]
+    for stream in (False, True):
+        first = stand.ask("responses", UPSTREAMS[name].named("thinking", reasoning=12), ask, stream)
+        assert first.heard.thinking
+        turns = [*speaks.open(ask), *first.heard.turn, *speaks.open(ask)]
+        second = stand.ask("responses", UPSTREAMS["resp"].named("thinking", text=TEXT), ask, stream, turns)
+        assert [item["type"] for item in second.sent["input"]] == ["message"] * 3
+        assert "tollway" not in json.dumps(second.sent)

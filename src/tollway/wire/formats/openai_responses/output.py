@@ -229,15 +229,17 @@ class Output:
         said = "".join(self._part.pieces) if self._part else ""
         summary = self._part is not None and self._part.kind is SUMMARY_TEXT
         sign = "".join(self._proof)
-        if sign:
+        if sign or (said and self._thought is None):
             signed = Thinking(
                 text=said,
-                signature=sign if said else None,
+                signature=sign if said and sign else None,
                 redacted=None if said else sign,
                 summary=block.summary,
                 format=block.format,
             )
             item = self._reasoning(block)
+            if not sign and "encrypted_content" in item:
+                return
             self._stop_part()
             item["encrypted_content"] = proof(signed, shown_as_summary=summary)
 

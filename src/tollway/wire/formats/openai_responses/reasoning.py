@@ -47,12 +47,14 @@ def unseal(encrypted: str) -> Sealed | None:
 
 
 def proof(block: Thinking, *, shown_as_summary: bool) -> str | None:
-    """The ``encrypted_content`` of a reasoning item that tells ``block``."""
-    if block.signature is None and block.redacted is None:
+    """The ``encrypted_content`` of a reasoning item that tells ``block``. Text that nobody signed is marked as well:
+    the API would look for an item it has never made, and by the mark we know it when it returns."""
+    unsigned = block.signature is None and block.redacted is None
+    if unsigned and not block.text:
         return None
-    if block.format == FAMILY:
+    if not unsigned and block.format == FAMILY:
         return block.redacted or block.signature
-    text = None if shown_as_summary else block.text or None
+    text = None if shown_as_summary or unsigned else block.text or None
     return seal(
         Sealed(
             format=block.format,
