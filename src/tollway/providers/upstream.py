@@ -802,6 +802,7 @@ class Upstream:
             raise NotSent from error
         answer = connection.begin(request)
         sending = self.loop.create_task(connection.upload(answer, content))
+        failure: BaseException | None = None
         try:
             while not answer.status and answer.error is None:
                 waiter = answer.wait(0)
@@ -813,15 +814,16 @@ class Upstream:
                         sending.result()
             if answer.error is not None and not answer._chunks:
                 raise answer.error
-        except BaseException:
+        except BaseException as error:  # noqa: BLE001 - raised again below: compiled, an await in `finally` loses it
             answer.abort()
-            raise
-        finally:
-            if not sending.done():  # answered before it was read to its end: the rest is not wanted
-                sending.cancel()
-                await asyncio.wait((sending,))
-            if not sending.cancelled():
-                sending.exception()
+            failure = error
+        if not sending.done():  # answered before it was read to its end: the rest is not wanted
+            sending.cancel()
+            await asyncio.wait((sending,))
+        if not sending.cancelled():
+            sending.exception()
+        if failure is not None:
+            raise failure
         if answer.uploading:
             answer.total_deadline = self.loop.time() + request.clocks.total
         return answer
