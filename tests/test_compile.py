@@ -23,6 +23,18 @@ def test_a_compiled_module_defines_no_struct(module: str) -> None:
             )
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_a_compiled_module_awaits_nothing_in_finally(module: str) -> None:
+    """Compiled, an exception on its way through a ``finally`` that awaits is lost there, and the function goes on."""
+    tree = ast.parse((SOURCE / "tollway" / module).read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Try):
+            within = [each for line in node.finalbody for each in ast.walk(line)]
+            assert not [each for each in within if isinstance(each, ast.Await | ast.AsyncWith | ast.AsyncFor)], (
+                f"{module}, line {node.lineno}: an await in finally"
+            )
+
+
 def test_compiled_modules_are_those_of_the_sources() -> None:
     """Tests of an edited module must not run what was compiled before the edit."""
     for file in compiled_files(SOURCE):
