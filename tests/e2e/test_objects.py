@@ -348,3 +348,20 @@ def test_without_a_database_the_id_says_it(tmp_path: Path) -> None:
         missing(ann.files.content, raw)
         with pytest.raises(openai.BadRequestError):
             ann.files.list()
+
+
+def test_the_providers_own_path_leads_to_the_same_objects(gateway: Served, ann: OpenAI, bob: OpenAI) -> None:
+    file = ann.files.create(file=("a.txt", b"0123456789"), purpose="assistants")
+    for path in (f"/mock/files/{file.id}", f"/mock/v1/files/{file.id}/content"):
+        assert fetch(gateway.url + path, key=ann.api_key).status == 200
+        assert fetch(gateway.url + path, key=bob.api_key).status == 404
+    assert file.id not in fetch(gateway.url + "/mock/files", key=bob.api_key).body.decode()
+    part = fetch(gateway.url + f"/v1/files/{file.id}/content", key=ann.api_key, range="bytes=0-3")
+    assert part.status in (200, 206)
+
+
+def test_an_object_of_another_kind_is_not_one(ann: OpenAI) -> None:
+    file = ann.files.create(file=("a.txt", b"x"), purpose="assistants")
+    missing(ann.batches.retrieve, file.id)
+    missing(ann.vector_stores.retrieve, file.id)
+    missing(ann.files.retrieve, "../../v1/models")

@@ -137,10 +137,10 @@ def test_any_method_and_path(door: Door) -> None:
     assert answer.status == 200
     assert received(door)["method"] == "GET"
     for method in ("DELETE", "PUT", "PATCH"):
-        answer = door.ask(post({"a": 1}, path="/mock/v1/files/file-1%20x?after=1", method=method))
+        answer = door.ask(post({"a": 1}, path="/mock/v1/things/thing-1%20x?after=1", method=method))
         assert answer.status in (404, 405)
         seen = received(door)
-        assert (seen["method"], seen["path"], seen["query"]) == (method, "/v1/files/file-1%20x", "after=1")
+        assert (seen["method"], seen["path"], seen["query"]) == (method, "/v1/things/thing-1%20x", "after=1")
 
 
 def test_head(door: Door) -> None:

@@ -35,6 +35,7 @@ from tollway.http.endpoints import (
 )
 from tollway.http.incoming import HANGUP, AsgiIncoming, Operating
 from tollway.http.listing import list_models, show_model
+from tollway.http.operations import Found
 from tollway.http.operations import find as find_operation
 from tollway.pipeline.authenticate import ALL_CREDENTIAL_HEADERS
 from tollway.pipeline.client import Client, ModelRequest
@@ -231,7 +232,12 @@ class Gateway:
         elif found is not None:
             return Operating(found)
         first, slash, _ = path.lstrip(b"/").partition(b"/")
-        if slash and first not in _OWN and first.decode("latin-1") in self._app.snapshot.providers:
+        provider = self._app.snapshot.providers.get(first.decode("latin-1"))
+        if slash and first not in _OWN and provider is not None:
+            found = find_operation(method, path[path.index(first) + len(first) :])
+            if isinstance(found, Found) and found.operation.kind and provider.offers(found.operation.offer):
+                # What the provider keeps for its clients has owners on this way too.
+                return Operating(found, within=provider.name)
             request.endpoint = "passthrough"
             return pass_through
         raise NotFound(

@@ -76,10 +76,12 @@ class AsgiIncoming:
 
 
 class Operating:
-    """The handler of one operation. ``incoming`` is set by the door where ``streams`` says so."""
+    """The handler of one operation, ``within`` one provider where its own path was asked. ``incoming`` is set by the
+    door where ``streams`` says so."""
 
-    def __init__(self, found: Found) -> None:
+    def __init__(self, found: Found, within: str | None = None) -> None:
         self.found = found
+        self.within = within
         self.incoming: AsgiIncoming | None = None
 
     def streams(self, request: ModelRequest) -> bool:
@@ -102,6 +104,7 @@ class Operating:
                 holdings=app.holdings,
                 ids=self.found.ids,
                 incoming=self.incoming,
+                within=self.within,
             )
         else:
             await forward(

@@ -33,7 +33,7 @@ MAX_WHOLE = 64 * 1024 * 1024
 """JSON and text are read whole for what they say of their cost; longer ones are refused."""
 
 _TEXTS = (b"json", b"text/plain", b"subrip", b"vtt")
-_PASSED = (b"content-disposition", b"openai-processing-ms", b"openai-version")
+_PASSED = (b"content-disposition", b"content-range", b"accept-ranges", b"openai-processing-ms", b"openai-version")
 
 Adopt = Callable[[bytes], Awaitable[bytes]]
 """What becomes of a whole JSON answer before the client has it: the body to send."""
@@ -170,7 +170,7 @@ async def _bytes(errand: Errand, attempt: Attempt, answer: Answer, client: Clien
     overhead = attempt.sent_at - errand.call.request.started
     first = await answer.read()
     found = _appraise(errand, attempt, b"", None, app)
-    client.start(answer.status, _head(errand, attempt, answer, overhead, None), first)
+    client.start(answer.status, _head(errand, attempt, answer, overhead, found), first)
     attempt.first_token_at = app.clock()
     while data := await answer.read():
         answer.progressed(app.clock())

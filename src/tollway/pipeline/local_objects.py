@@ -172,7 +172,7 @@ class _Survey(Struct):
 
 async def take_batch_file(
     request: ModelRequest, form: HeldForm, grant: Grant, client: Client, app: Services, operation: Operation,
-    holdings: Holdings,
+    holdings: Holdings, within: str | None = None,
 ) -> None:  # fmt: skip
     """Read a batch file through. Where all its lines are for one model whose provider has batches it goes there, under
     the provider's name of the model; else it stays here."""
@@ -180,7 +180,7 @@ async def take_batch_file(
     with tempfile.TemporaryFile(dir=holdings.folder, buffering=PIECE) as file:
         try:
             name = await _extract(form, file)
-            survey = await _survey(file, grant, app, holdings)
+            survey = await _survey(file, grant, app, holdings, within)
             index = _native(request, survey, operation)
             if index is not None:
                 route = only(next(iter(survey.routes.values())), index)
@@ -230,7 +230,9 @@ async def _extract(form: HeldForm, file: IO[bytes]) -> str:
     return name
 
 
-async def _survey(file: IO[bytes], grant: Grant, app: Services, holdings: Holdings) -> _Survey:
+async def _survey(
+    file: IO[bytes], grant: Grant, app: Services, holdings: Holdings, within: str | None
+) -> _Survey:
     """Every line read once. Raises BadRequest, ModelNotFound or ModelNotAllowed, the line named."""
     found = _Survey(routes={}, urls=set())
     seen: set[str] = set()
@@ -252,7 +254,7 @@ async def _survey(file: IO[bytes], grant: Grant, app: Services, holdings: Holdin
             raise BadRequest(f"Line {number} names no model.", param="file")
         found.urls.add(line.url)
         if model not in found.routes:
-            found.routes[model] = grant.route(model, app.snapshot)
+            found.routes[model] = grant.route(f"{within}/{model}" if within else model, app.snapshot)
         for id in references(raw):
             if id != line.custom_id:
                 await holdings.registry.find(id, grant.principal)

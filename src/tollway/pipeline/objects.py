@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from tollway.errors import BadRequest, ModelNotFound, NotFound, UpstreamError
+from tollway.errors import BadRequest, ModelNotAllowed, ModelNotFound, NotFound, UpstreamError
 from tollway.model.artifact import LOCAL, Artifact, Query
 from tollway.model.operation import Operation
 from tollway.pipeline import local_objects, settle_batch
@@ -46,7 +46,7 @@ FINAL = frozenset(
 )
 """An object whose status is one of these does not change by itself; one without a status neither."""
 
-PASSED_HEADERS = (b"openai-beta", b"idempotency-key")
+PASSED_HEADERS = (b"openai-beta", b"idempotency-key", b"range")
 
 
 async def attend(
@@ -58,11 +58,14 @@ async def attend(
     holdings: Holdings,
     ids: tuple[str, ...] = (),
     incoming: Incoming | None = None,
+    within: str | None = None,
 ) -> None:
-    """``ids`` are those of the path, in its order; ``incoming`` the body where it is a form. Raises GatewayError until
-    something was said to the client."""
+    """``ids`` are those of the path, in its order; ``incoming`` the body where it is a form; ``within`` the provider
+    whose own path was asked, by its own names of models. Raises GatewayError until something was said to the client."""
     request.endpoint = operation.endpoint
     grant = authenticate(request, app.snapshot, app.wall_clock())
+    if within is not None and not grant.allows(f"{within}/*"):
+        raise ModelNotAllowed(f"What a provider keeps is for keys that may use all of it: {within}/*.")
     if operation.does == "list":
         await _list(request, grant, client, app, operation, holdings)
         return
@@ -74,7 +77,7 @@ async def attend(
         await local_objects.attend(request, place, client, app, operation, holdings)
         return
     if incoming is not None:
-        await _with_form(request, incoming, place, ids, grant, client, app, operation, holdings)
+        await _with_form(request, incoming, place, ids, grant, client, app, operation, holdings, within)
         return
     fields, inner = await _fields(request, grant, operation, holdings)
     places = [await holdings.registry.find(id, grant.principal) for id in references(request.body)]
@@ -82,7 +85,7 @@ async def attend(
         await _counted(grant, app, holdings)
         await local_objects.make_batch(request, fields, places, grant, client, app, holdings)
         return
-    route = _route(request, fields, place, places, grant, app, operation, holdings)
+    route = _route(request, fields, place, places, grant, app, operation, holdings, within)
     errand = _Errand(request, grant, route, app, operation, holdings, place, ids, inner)
     errand.source = next((one.artifact for one in places if one.artifact is not None and one.artifact.model), None)
     await errand.run(fields, client)
@@ -110,7 +113,7 @@ async def _counted(grant: Grant, app: Services, holdings: Holdings) -> None:
 
 async def _with_form(
     request: ModelRequest, incoming: Incoming, place: Place | None, ids: tuple[str, ...], grant: Grant,
-    client: Client, app: Services, operation: Operation, holdings: Holdings,
+    client: Client, app: Services, operation: Operation, holdings: Holdings, within: str | None,
 ) -> None:  # fmt: skip
     held = frozenset(("model",)) if operation.model else frozenset()
     form = HeldForm(incoming, request.headers.get(b"content-type", b""), holdings.folder, held)
@@ -119,10 +122,10 @@ async def _with_form(
         deciding = () if place is not None else ("purpose",) if operation.kind == "file" else held
         fields = await form.until(deciding)
         if operation.kind == "file" and operation.does == "make" and fields.get("purpose") == "batch":
-            await local_objects.take_batch_file(request, form, grant, client, app, operation, holdings)
+            await local_objects.take_batch_file(request, form, grant, client, app, operation, holdings, within)
             return
         view = {name: json_body.raw(fields[name]) for name in held if name in fields}
-        route = _route(request, view, place, [], grant, app, operation, holdings)
+        route = _route(request, view, place, [], grant, app, operation, holdings, within)
         errand = _Errand(request, grant, route, app, operation, holdings, place, ids, {})
         await errand.run(view, client, form)
     finally:
@@ -131,7 +134,7 @@ async def _with_form(
 
 def _route(
     request: ModelRequest, fields: json_body.Fields, place: Place | None, places: list[Place], grant: Grant,
-    app: Services, operation: Operation, holdings: Holdings,
+    app: Services, operation: Operation, holdings: Holdings, within: str | None,
 ) -> ServedRoute:  # fmt: skip
     """Where the request goes: to the provider that has what it names, else to the one that is asked for, else to the
     only one there is. A model it names is looked up there."""
@@ -142,11 +145,14 @@ def _route(
     name = next(iter(names), None)
     if name == LOCAL:
         raise BadRequest("This gateway keeps that file for batches; a provider cannot use it.")
-    asked = _question(request, "provider")
+    asked = within or _question(request, "provider")
     if asked is not None and name is not None and asked != name:
         raise BadRequest(f"What the request names lives at provider {name}.")
     model = json_body.text(fields, "model") if operation.model and "model" in fields else None
-    model = model or _question(request, "model")
+    if within is not None:
+        model = f"{within}/{model}" if model else None
+    else:
+        model = model or _question(request, "model")
     if model is None and operation.usual and name is None and asked is None and operation.usual in snapshot.named():
         model = operation.usual
     if model is None and place is not None and place.artifact is not None and place.artifact.model:
