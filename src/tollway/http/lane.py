@@ -115,6 +115,9 @@ class Lane:
             connection.break_off()
 
 
+_NOBODY = asyncio.Protocol()
+
+
 class LaneConnection(asyncio.Protocol):
     """One client connection; while a request is served it is the ``Client`` of the hallway."""
 
@@ -154,6 +157,7 @@ class LaneConnection(asyncio.Protocol):
         self.deadline = self.lane.loop.time() + self.lane.settings.keep_alive
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.transport.set_protocol(_NOBODY)  # else only the garbage collector would end that each holds the other
         self._leave()
         self.lane.hangups.forget(self.transport)
         self._closing = True

@@ -21,6 +21,7 @@ from tollway.pipeline.meter import Metered
 from tollway.pipeline.reserve import input_tokens
 from tollway.pipeline.resolve import Call
 from tollway.pipeline.services import Services
+from tollway.pipeline.snapshot import Target
 from tollway.pipeline.translate import (
     Begun,
     Speech,
@@ -162,13 +163,11 @@ async def _relay_stream(call: Call, reply: Reply, hold: Hold | None, client: Cli
     target = attempt.target
     tier = _stream_tier(reply.body)
 
-    def cost_of(raw: Raw) -> str | None:
-        found = meter.metered(target, raw, tier)
-        return meter.usd(found) if found is not None else None
-
     injected = not call.asked_usage and target.provider.stream_usage == "ask"
     tap = StreamTap(
-        hide_usage=injected, cost_of=cost_of if call.asked_usage else None, clean=target.provider.redact
+        hide_usage=injected,
+        cost_of=_Cost(target, tier).usd if call.asked_usage else None,
+        clean=target.provider.redact,
     )
     overhead = attempt.sent_at - call.request.started
 
@@ -261,6 +260,21 @@ async def _relay_stream(call: Call, reply: Reply, hold: Hold | None, client: Cli
     client.finish(out, trailers)
     if room and app.contents is not None:
         app.contents.offer(attempt.event_id, call.request.body, reply.body + kept)
+
+
+class _Cost:
+    """What a usage object costs. Not a closure: the tap would hold the stream that holds the tap, until the garbage
+    collector comes by."""
+
+    __slots__ = ("target", "tier")
+
+    def __init__(self, target: Target, tier: str | None) -> None:
+        self.target = target
+        self.tier = tier
+
+    def usd(self, raw: Raw) -> str | None:
+        found = meter.metered(self.target, raw, self.tier)
+        return meter.usd(found) if found is not None else None
 
 
 def _stream_tier(first: bytes) -> str | None:

@@ -304,6 +304,9 @@ class Answer:
         return None
 
 
+_NOBODY = asyncio.Protocol()
+
+
 class Connection(asyncio.Protocol):
     """One socket to one origin: serves one exchange at a time and goes back to its pool between them."""
 
@@ -438,6 +441,14 @@ class Connection(asyncio.Protocol):
         self.parked = False
         self.transport.abort()
 
+    def unbind(self) -> None:
+        """Make those who hold methods of ours let go of them: left to the garbage collector, lost connections and
+        all they hold would pile up until it comes by."""
+        self.dead = True
+        self._parser = cast(httptools.HttpResponseParser, None)
+        if self.transport is not None:
+            self.transport.set_protocol(_NOBODY)
+
     # asyncio.Protocol
 
     def pause_writing(self) -> None:
@@ -451,6 +462,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        if self.dead:  # given up while it was opened
+            self.unbind()
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         answer = self.answer
@@ -494,6 +508,7 @@ class Connection(asyncio.Protocol):
         self.dead = True
         self.resume_writing()
         self.pool.lost(self)
+        self.unbind()
         answer = self.answer
         if answer is None:
             return
@@ -957,13 +972,18 @@ class Upstream:
         raise failure or OSError("no address answered")
 
     async def _dial(self, pool: Pool, address: str, tls: ResumingContext | None) -> Connection:
-        _, connection = await self.loop.create_connection(
-            lambda: Connection(pool),
-            address,
-            pool.origin.port,
-            ssl=tls,
-            server_hostname=pool.origin.host if tls else None,
-        )
+        connection = Connection(pool)
+        try:
+            await self.loop.create_connection(
+                lambda: connection,
+                address,
+                pool.origin.port,
+                ssl=tls,
+                server_hostname=pool.origin.host if tls else None,
+            )
+        except BaseException:
+            connection.unbind()
+            raise
         return connection
 
     async def _through(self, proxy: Proxy, pool: Pool, provider: str) -> Connection:
