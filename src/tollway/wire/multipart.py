@@ -106,7 +106,7 @@ class Scanner:
     def feed(self, data: bytes) -> list[Begin | Content | End]:
         if self._state == "done":
             self._held += data
-            if self._held not in (b"\r", b"\r\n"):
+            if self._held not in (b"", b"\r", b"\r\n"):
                 raise Malformed("Something follows the last boundary of the multipart body.")
             return [End(data)]
         self._held = self._held + data if self._held else data
