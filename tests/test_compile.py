@@ -30,9 +30,9 @@ def test_a_compiled_module_awaits_nothing_in_finally(module: str) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Try):
             within = [each for line in node.finalbody for each in ast.walk(line)]
-            assert not [each for each in within if isinstance(each, ast.Await | ast.AsyncWith | ast.AsyncFor)], (
-                f"{module}, line {node.lineno}: an await in finally"
-            )
+            assert not [
+                each for each in within if isinstance(each, ast.Await | ast.AsyncWith | ast.AsyncFor)
+            ], f"{module}, line {node.lineno}: an await in finally"
 
 
 def test_compiled_modules_are_those_of_the_sources() -> None:

@@ -52,7 +52,7 @@ def test_credentials_of_clouds(load: Callable[..., Settings], tmp_path: Path) ->
         "providers:\n"
         "  aws: {type: openai, region: eu-west-1, access_key_id: A, secret_access_key: B/+=, session_token: C}\n"
         f"  google: {{type: openai, project: acme-1, region: global, credentials_file: {file}}}\n"
-        "  text: {type: openai, credentials: '{\"type\": \"service_account\"}'}\n"
+        '  text: {type: openai, credentials: \'{"type": "service_account"}\'}\n'
     )
     aws, google, text = found.providers
     assert aws.region == "eu-west-1"

@@ -78,7 +78,11 @@ def lines(model: str, count: int = 3, **more: object) -> bytes:
                 "custom_id": f"line-{number}",
                 "method": "POST",
                 "url": "/v1/chat/completions",
-                "body": {"model": model, "messages": [{"role": "user", "content": f"Number {number}"}], **more},
+                "body": {
+                    "model": model,
+                    "messages": [{"role": "user", "content": f"Number {number}"}],
+                    **more,
+                },
             }
         ).encode()
         + b"\n"
@@ -198,8 +202,12 @@ def test_native_batch_is_paid_once_it_is_over(gateway: Served, ann: OpenAI, bob:
     file = ann.files.create(file=("in.jsonl", lines("small")), purpose="batch")
     sent = json.loads(ann.files.content(file.id).read().splitlines()[0])
     assert sent["body"]["model"] == "gpt-4o-mini", "the provider's own name of the model"
-    batch = ann.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
-    missing(bob.batches.create, input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+    batch = ann.batches.create(
+        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+    )
+    missing(
+        bob.batches.create, input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+    )
     missing(bob.batches.retrieve, batch.id)
     missing(bob.batches.cancel, batch.id)
     done = ended(ann, batch.id)
@@ -225,7 +233,9 @@ def test_a_batch_of_the_gateway(gateway: Served, ann: OpenAI, bob: OpenAI) -> No
     content = lines("plain", 20) + lines("broken", 1).replace(b"line-", b"b")
     file = ann.files.create(file=("in.jsonl", content), purpose="batch")
     assert ann.files.retrieve(file.id).purpose == "batch"
-    batch = ann.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+    batch = ann.batches.create(
+        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+    )
     missing(bob.batches.retrieve, batch.id)
     done = ended(ann, batch.id)
     counts = done.request_counts
@@ -242,7 +252,9 @@ def test_a_batch_of_the_gateway(gateway: Served, ann: OpenAI, bob: OpenAI) -> No
 
 
 def test_a_batch_keeps_within_its_budget(gateway: Served) -> None:
-    with sdk(gateway, gateway.key("thrifty", budget={"usd": 0.0002, "per": "total", "strict": True})) as client:
+    with sdk(
+        gateway, gateway.key("thrifty", budget={"usd": 0.0002, "per": "total", "strict": True})
+    ) as client:
         file = client.files.create(file=("in.jsonl", lines("plain", 30, max_tokens=100)), purpose="batch")
         batch = client.batches.create(
             input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
@@ -257,7 +269,9 @@ def test_a_batch_keeps_within_its_budget(gateway: Served) -> None:
 
 def test_a_batch_is_cancelled(gateway: Served, ann: OpenAI) -> None:
     file = ann.files.create(file=("in.jsonl", lines("busy", 200)), purpose="batch")
-    batch = ann.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+    batch = ann.batches.create(
+        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+    )
     wait_until(lambda: ann.batches.retrieve(batch.id).status == "in_progress")
     assert ann.batches.cancel(batch.id).status == "cancelling"
     done = ended(ann, batch.id)
@@ -308,8 +322,9 @@ def test_a_batch_may_not_name_what_the_key_may_not(gateway: Served) -> None:
 
 
 def test_nothing_of_a_provider_the_key_may_not_use(gateway: Served) -> None:
-    with sdk(gateway, gateway.key("elsewhere", models=["plain"])) as client, pytest.raises(
-        openai.PermissionDeniedError
+    with (
+        sdk(gateway, gateway.key("elsewhere", models=["plain"])) as client,
+        pytest.raises(openai.PermissionDeniedError),
     ):
         client.files.create(file=("a.txt", b"x"), purpose="assistants")
 

@@ -25,7 +25,9 @@ CONFIG = {
         "voice": {"targets": [{"model": "mock/tts-1", "price": SPEECH}]},
         "ear": {"targets": [{"model": "mock/whisper-1", "price": {"seconds": 100}}]},
         "token-ear": {
-            "targets": [{"model": "mock/gpt-4o-transcribe", "price": {"input": 2.5, "output": 10, "audio_input": 6}}]
+            "targets": [
+                {"model": "mock/gpt-4o-transcribe", "price": {"input": 2.5, "output": 10, "audio_input": 6}}
+            ]
         },
         "judge": {"targets": [{"model": "mock/omni-moderation-latest", "price": {"input": 0}}]},
         "ranker": {"targets": [{"model": "mock/rerank-v3.5", "price": {"input": 0.02}}]},
@@ -128,7 +130,9 @@ def test_variations_stream_back(gateway: Served, client: OpenAI) -> None:
 
 
 def test_speech_streams(gateway: Served, client: OpenAI) -> None:
-    with client.audio.speech.with_streaming_response.create(model="voice", voice="alloy", input="Pay here.") as answer:
+    with client.audio.speech.with_streaming_response.create(
+        model="voice", voice="alloy", input="Pay here."
+    ) as answer:
         assert answer.headers["content-type"] == "audio/mpeg"
         sound = b"".join(answer.iter_bytes())
         id = answer.headers["x-tollway-request-id"]
@@ -195,7 +199,9 @@ def test_search_goes_to_the_only_provider(gateway: Served, key: str) -> None:
 
 def test_ocr_by_the_page(gateway: Served, key: str) -> None:
     document = {"type": "document_url", "document_url": "https://example.com/a.pdf"}
-    answer = fetch(gateway.url + "/v1/ocr", {"model": "reader", "document": document, "pages": [0, 1, 2]}, key)
+    answer = fetch(
+        gateway.url + "/v1/ocr", {"model": "reader", "document": document, "pages": [0, 1, 2]}, key
+    )
     assert answer.status == 200, answer.body
     event = gateway.event(answer.headers["x-tollway-request-id"])
     assert (used(event), event["cost_nano_usd"]) == ({"pages": 3}, 3 * 1_000_000)
@@ -238,7 +244,9 @@ def test_an_empty_budget_is_refused_before_anything_is_sent(gateway: Served) -> 
 
 def test_wrong_bodies(gateway: Served, key: str) -> None:
     assert fetch(gateway.url + "/v1/images/generations", b"{", key).status == 400
-    assert fetch(gateway.url + "/v1/images/generations", {"model": "nobody", "prompt": "a"}, key).status == 404
+    assert (
+        fetch(gateway.url + "/v1/images/generations", {"model": "nobody", "prompt": "a"}, key).status == 404
+    )
     assert fetch(gateway.url + "/v1/audio/speech", {"input": "a"}, key).json()["error"]["param"] == "model"
     answer = fetch(gateway.url + "/v1/audio/transcriptions", {"model": "ear"}, key)
     assert answer.status == 400, answer.body

@@ -113,7 +113,9 @@ def test_a_stream_is_found_again_whole_and_in_part(client: OpenAI) -> None:
     assert again[-1].type == "response.completed"
     middle = events[3].sequence_number
     rest = list(client.responses.retrieve(final.id, stream=True, starting_after=middle))
-    assert [one.sequence_number for one in rest] == [n.sequence_number for n in again if n.sequence_number > middle]
+    assert [one.sequence_number for one in rest] == [
+        n.sequence_number for n in again if n.sequence_number > middle
+    ]
 
 
 def test_a_whole_answer_can_be_had_as_a_stream(client: OpenAI) -> None:
@@ -122,7 +124,9 @@ def test_a_whole_answer_can_be_had_as_a_stream(client: OpenAI) -> None:
     assert events[0].type == "response.created"
     assert events[-1].type == "response.completed"
     assert events[-1].response.to_dict() == made.to_dict()
-    assert "".join(one.delta for one in events if one.type == "response.output_text.delta") == made.output_text
+    assert (
+        "".join(one.delta for one in events if one.type == "response.output_text.delta") == made.output_text
+    )
     assert [one.sequence_number for one in events] == list(range(len(events)))
     assert made.instructions == "Be brief."
 
@@ -286,7 +290,13 @@ def test_input_items_are_paged(client: OpenAI) -> None:
     second = client.responses.create(
         model="echo", input=[*two, {"role": "user", "content": "three"}], previous_response_id=first.id
     )
-    assert texts(client.responses.input_items.list(second.id, order="asc").data) == ["one", "one", "two", "II", "three"]
+    assert texts(client.responses.input_items.list(second.id, order="asc").data) == [
+        "one",
+        "one",
+        "two",
+        "II",
+        "three",
+    ]
     newest = client.responses.input_items.list(second.id, limit=2)
     assert texts(newest.data) == ["three", "II"]
     assert newest.has_more
@@ -323,12 +333,16 @@ def test_a_stream_of_a_provider_that_keeps_its_own(gateway: Served, client: Open
         list(stream)
         final = stream.get_final_response()
     assert client.responses.retrieve(final.id).output_text == final.output_text
-    with pytest.raises(openai.BadRequestError, match="provider native"):  # it streams background work again only
+    with pytest.raises(
+        openai.BadRequestError, match="provider native"
+    ):  # it streams background work again only
         list(client.responses.retrieve(final.id, stream=True, starting_after=1))
     assert gateway.upstream.received[-1].query == b"starting_after=1&stream=true"
 
 
-def test_a_conversation_moves_to_a_provider_that_keeps_its_own_but_not_away(gateway: Served, client: OpenAI) -> None:
+def test_a_conversation_moves_to_a_provider_that_keeps_its_own_but_not_away(
+    gateway: Served, client: OpenAI
+) -> None:
     first = client.responses.create(model="thinker", input="My name is Ada.", reasoning={"effort": "high"})
     assert any(item.type == "reasoning" for item in first.output)
     moved = client.responses.create(model="native-echo", input="What is it?", previous_response_id=first.id)
@@ -432,7 +446,9 @@ def test_only_background_work_can_be_cancelled(client: OpenAI) -> None:
 
 def test_a_background_stream_goes_on_without_its_client(client: OpenAI) -> None:
     stream = client.responses.create(model="slow", input="Hello there", background=True, stream=True)
-    seen = [next(iter(stream)) for _ in range(1)] + [event for _, event in zip(range(6), stream, strict=False)]
+    seen = [next(iter(stream)) for _ in range(1)] + [
+        event for _, event in zip(range(6), stream, strict=False)
+    ]
     id = seen[0].response.id  # type: ignore[union-attr]
     last = seen[-1].sequence_number
     stream.close()

@@ -48,14 +48,18 @@ class Sink:
                     self.read += len(piece)
                     digest.update(piece)
                     if self.refuse_at is not None and self.read >= self.refuse_at:
-                        self._answer(writer, b"413 Payload Too Large", {"error": {"message": "too much for me"}})
+                        self._answer(
+                            writer, b"413 Payload Too Large", {"error": {"message": "too much for me"}}
+                        )
                         await writer.drain()
                         await reader.read(-1)
                         return
                     if self.cut_at is not None and self.read >= self.cut_at:
                         return
                 self.digest = digest.hexdigest()
-                self._answer(writer, b"200 OK", {"id": f"file-{self.digest[:24]}", "object": "file", "text": "done"})
+                self._answer(
+                    writer, b"200 OK", {"id": f"file-{self.digest[:24]}", "object": "file", "text": "done"}
+                )
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
@@ -64,7 +68,10 @@ class Sink:
 
     def _answer(self, writer: asyncio.StreamWriter, status: bytes, value: object) -> None:
         body = json.dumps(value).encode()
-        head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (status, len(body))
+        head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (
+            status,
+            len(body),
+        )
         writer.write(head + body)
 
     async def _body(self, head: bytes, reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
@@ -90,7 +97,11 @@ async def sinking(tmp_path: Path, **server: object) -> AsyncIterator[tuple[Gatew
     config = {
         "server": server,
         "providers": {
-            "sink": {"type": "openai-compatible", "base_url": f"http://127.0.0.1:{sink.port}/v1", "api_key": "sk-s"}
+            "sink": {
+                "type": "openai-compatible",
+                "base_url": f"http://127.0.0.1:{sink.port}/v1",
+                "api_key": "sk-s",
+            }
         },
         "models": {"ear": {"targets": [{"model": "sink/whisper-large-v3", "price": {"seconds": 100}}]}},
         "keys": [{"name": "up", "key": KEY}],
@@ -103,7 +114,11 @@ async def sinking(tmp_path: Path, **server: object) -> AsyncIterator[tuple[Gatew
 
 
 def field(name: str, value: str) -> bytes:
-    return b'--%b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (MARK, name.encode(), value.encode())
+    return b'--%b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (
+        MARK,
+        name.encode(),
+        value.encode(),
+    )
 
 
 def file_head(name: str = "file") -> bytes:
@@ -199,7 +214,9 @@ async def test_the_model_is_exchanged_and_nothing_else(tmp_path: Path) -> None:
         for length in (len(form), None):
             wire = Wire(running.port)
             reader, writer = await wire.open()
-            body = form if length is not None else b"".join(b"1\r\n%c\r\n" % one for one in form) + b"0\r\n\r\n"
+            body = (
+                form if length is not None else b"".join(b"1\r\n%c\r\n" % one for one in form) + b"0\r\n\r\n"
+            )
             writer.write(head("/v1/audio/transcriptions", length) + body)
             reply = await wire.read(reader)
             wire.close()
@@ -307,7 +324,10 @@ async def test_uploads_are_bounded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("form", "says"),
     [
-        (field("model", "ear") + file_head() + b"x\r\n" + field("model", "other") + END[2:], "more than once"),
+        (
+            field("model", "ear") + file_head() + b"x\r\n" + field("model", "other") + END[2:],
+            "more than once",
+        ),
         (field("model", "ear") + file_head() + b"x\n--" + MARK + b"\r\n" + END[2:], "within a part"),
         (field("model", "ear") + file_head() + b"x" + END + b"more", "follows the last"),
         (field("model", "ear") + file_head() + b"x", "ended before"),

@@ -115,7 +115,9 @@ async def test_a_segment_is_left_only_durably(
     await recorded.close()
 
 
-async def test_what_is_appended_while_it_runs_is_handed_over(spool: Spool, database: Database, put, event) -> None:
+async def test_what_is_appended_while_it_runs_is_handed_over(
+    spool: Spool, database: Database, put, event
+) -> None:
     """The ledger takes entries as they were appended; the files are for what was there before, and for failures."""
     put(event(0))
     start = spool.end
@@ -161,7 +163,9 @@ async def test_a_batch_that_failed_is_read_from_the_files(spool: Spool, database
     assert await Events(database).count() == 41
 
 
-async def test_more_than_is_remembered_is_read_from_the_files(spool: Spool, database: Database, event) -> None:
+async def test_more_than_is_remembered_is_read_from_the_files(
+    spool: Spool, database: Database, event
+) -> None:
     ledger = LedgerWriter(spool, database)
     for number in range(RECENT_LIMIT + 50):
         known = event(number)

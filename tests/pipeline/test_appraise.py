@@ -16,7 +16,9 @@ from tollway.pricing.book import PriceBook
 from tollway.providers.catalog import load_catalog
 from tollway.providers.provider import Provider
 
-OPENAI = Provider(load_catalog()["openai"], ProviderSettings(name="openai", type="openai", api_key=Secret("k")))
+OPENAI = Provider(
+    load_catalog()["openai"], ProviderSettings(name="openai", type="openai", api_key=Secret("k"))
+)
 SNAPSHOT = Snapshot(
     settings=Settings(), keys=(), providers={"openai": OPENAI}, prices=PriceBook.load(), claims_of=lambda _: (),
     generation=1, started=0,
@@ -28,7 +30,9 @@ def target(model: str = "m", **rates: int) -> Target:
     """Rates in nano-dollars a unit; without any, the book's price of the model."""
     price = SNAPSHOT.price(OPENAI, model)
     if rates:
-        price = Price(rates=Rates(**{name: rate * 1_000_000 for name, rate in rates.items()}), source="configuration")
+        price = Price(
+            rates=Rates(**{name: rate * 1_000_000 for name, rate in rates.items()}), source="configuration"
+        )
     deployment = Deployment(id=f"openai/{model}", provider="openai", upstream_model=model, price=price)
     return Target(deployment, OPENAI, None)
 
@@ -138,11 +142,17 @@ def test_a_price_of_the_configuration_is_not_sized() -> None:
 
 
 def test_unpriced_is_said_and_not_free() -> None:
-    for wish in (Wish(endpoint="images.generations"), Wish(endpoint="fine_tuning.jobs"), Wish(endpoint="batches")):
+    for wish in (
+        Wish(endpoint="images.generations"),
+        Wish(endpoint="fine_tuning.jobs"),
+        Wish(endpoint="batches"),
+    ):
         assert judged(wish, target("nobody"), {})[1:] == (0, False, False)
 
 
-@pytest.mark.parametrize("raw", [b"[]", b'{"usage": 3}', b'{"usage": {"input_tokens": -1}}', b'{"data": 7}', b'{"a"'])
+@pytest.mark.parametrize(
+    "raw", [b"[]", b'{"usage": 3}', b'{"usage": {"input_tokens": -1}}', b'{"data": 7}', b'{"a"']
+)
 def test_damaged_answers(raw: bytes) -> None:
     for endpoint in ("images.generations", "audio.transcriptions", "rerank", "ocr", "videos", "moderations"):
         appraise(Wish(endpoint=endpoint), target(input=1), SNAPSHOT, raw)
@@ -152,9 +162,17 @@ def test_damaged_answers(raw: bytes) -> None:
     ("wish", "at", "answer"),
     [
         (Wish(endpoint="images.generations", images=2), target("dall-e-3"), {"data": [{}, {}]}),
-        (Wish(endpoint="images.generations"), target("gpt-image-1"), {"usage": {**TOKENS, "output_tokens": 6240}}),
+        (
+            Wish(endpoint="images.generations"),
+            target("gpt-image-1"),
+            {"usage": {**TOKENS, "output_tokens": 6240}},
+        ),
         (Wish(endpoint="audio.speech", text=400), target("tts-1"), None),
-        (Wish(endpoint="audio.transcriptions", uploaded=16_000_000), target("whisper-1"), {"duration": 999.0}),
+        (
+            Wish(endpoint="audio.transcriptions", uploaded=16_000_000),
+            target("whisper-1"),
+            {"duration": 999.0},
+        ),
         (Wish(endpoint="videos", seconds=8), target("sora-2"), {"seconds": 8}),
     ],
 )

@@ -184,7 +184,14 @@ def test_a_changed_seal_is_none(place: int, letter: int) -> None:
 def test_ids_are_exchanged_in_values_and_nowhere_else() -> None:
     registry = Sealed(b"secret")
     body = json.dumps(
-        {"id": FILE, "file_ids": [FILE], FILE: 1, "object": "file", "text": f"see {FILE}", "note": 'a "quote" \\'}
+        {
+            "id": FILE,
+            "file_ids": [FILE],
+            FILE: 1,
+            "object": "file",
+            "text": f"see {FILE}",
+            "note": 'a "quote" \\',
+        }
     ).encode()
     outward = registry.outward(body, "openai", ANN)
     told = json.loads(outward)

@@ -52,7 +52,9 @@ ADA, BOB = principal("ada"), principal("bob")
 
 
 def one(id: str, owner: str = "ada", **more: object) -> StoredResponse:
-    fields: dict[str, object] = {"response": msgspec.json.encode({"id": id, "status": "completed", "output": []})}
+    fields: dict[str, object] = {
+        "response": msgspec.json.encode({"id": id, "status": "completed", "output": []})
+    }
     return StoredResponse(id=id, owner=owner, **(fields | more))  # type: ignore[arg-type]
 
 

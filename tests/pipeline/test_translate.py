@@ -34,7 +34,10 @@ def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             "flash": {"targets": [{"model": "gem/gemini-2.5-flash", "price": PRICE}]},
             "lenient": {"targets": ["local/llama"], "on_unsupported": "drop"},
             "exact": {"targets": ["claude/claude-sonnet-4-5"], "on_unsupported": "refuse"},
-            "rescued": {"targets": ["mock/m+status=500", "claude/claude-sonnet-4-5"], "retry": {"attempts": 1}},
+            "rescued": {
+                "targets": ["mock/m+status=500", "claude/claude-sonnet-4-5"],
+                "retry": {"attempts": 1},
+            },
             "suited": {"targets": ["local/llama", "mock/gpt-4o"]},
         }
         config["keys"] += [
@@ -50,7 +53,12 @@ def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def messages(model: str, **more: object) -> dict[str, object]:
-    return {"model": model, "max_tokens": 300, "messages": [{"role": "user", "content": "Hello there"}], **more}
+    return {
+        "model": model,
+        "max_tokens": 300,
+        "messages": [{"role": "user", "content": "Hello there"}],
+        **more,
+    }
 
 
 def chat(model: str, **more: object) -> dict[str, object]:

@@ -28,7 +28,12 @@ MARK = b"x-mark"
 
 def part(name: str, value: bytes, filename: str | None = None, more: bytes = b"") -> bytes:
     file = b"" if filename is None else b'; filename="%b"' % filename.encode()
-    head = b'--%b\r\nContent-Disposition: form-data; name="%b"%b\r\n%b\r\n' % (MARK, name.encode(), file, more)
+    head = b'--%b\r\nContent-Disposition: form-data; name="%b"%b\r\n%b\r\n' % (
+        MARK,
+        name.encode(),
+        file,
+        more,
+    )
     return head + value + b"\r\n"
 
 
@@ -45,7 +50,9 @@ WHOLE = form(
 )
 
 
-def read(body: bytes, cuts: list[int], held: frozenset[str] = frozenset()) -> tuple[Form, list[bytes | Field]]:
+def read(
+    body: bytes, cuts: list[int], held: frozenset[str] = frozenset()
+) -> tuple[Form, list[bytes | Field]]:
     found = Form(MARK, held)
     out: list[bytes | Field] = []
     edges = [0, *sorted(cuts), len(body)]
@@ -201,7 +208,7 @@ def test_heads_of_usual_clients() -> None:
         (b'Content-Disposition: form-data; name="file"; filename="a b.wav"', "file", "a b.wav"),
         (b'content-disposition: form-data; name="image[]"; filename="x%22.png"', "image[]", "x%22.png"),
         (b"Content-Disposition: form-data; name=model", "model", None),
-        (b"Content-Disposition: form-data; name=\"f\"; filename=\"a\"; filename*=utf-8''a", "f", "a"),
+        (b'Content-Disposition: form-data; name="f"; filename="a"; filename*=utf-8\'\'a', "f", "a"),
     ):
         found = read_head(head)
         assert (found.name, found.filename) == (name, filename)

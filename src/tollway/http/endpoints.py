@@ -31,9 +31,7 @@ _ROWS = {
 }
 
 MODEL_PATHS: dict[bytes, Endpoint] = {
-    prefix + path.encode(): endpoint
-    for path, endpoint in _ROWS.items()
-    for prefix in (b"/v1", b"")
+    prefix + path.encode(): endpoint for path, endpoint in _ROWS.items() for prefix in (b"/v1", b"")
 } | {b"/v2/chat": Endpoint("chat", "cohere")}
 """Served at ``/v1/…`` and, as OpenAI-compatible servers commonly do, without the prefix."""
 

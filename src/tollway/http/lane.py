@@ -157,7 +157,9 @@ class LaneConnection(asyncio.Protocol):
         self.deadline = self.lane.loop.time() + self.lane.settings.keep_alive
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.transport.set_protocol(_NOBODY)  # else only the garbage collector would end that each holds the other
+        self.transport.set_protocol(
+            _NOBODY
+        )  # else only the garbage collector would end that each holds the other
         self._leave()
         self.lane.hangups.forget(self.transport)
         self._closing = True

@@ -21,7 +21,11 @@ from tollway.pipeline.settle_batch import grant_of
 async def serve_line(app: Services, ids: RequestIds, owner: str, url: str, body: bytes) -> Served:
     """What ``owner`` would have been answered; a refusal is an answer too."""
     request = ModelRequest(
-        endpoint="", headers={b"content-type": b"application/json"}, body=body, id=ids.next(), started=app.clock()
+        endpoint="",
+        headers={b"content-type": b"application/json"},
+        body=body,
+        id=ids.next(),
+        started=app.clock(),
     )
     snapshot = app.snapshot
     grant = grant_of(owner, snapshot)

@@ -29,7 +29,10 @@ async def list_models(request: ModelRequest, client: Client, app: Services) -> N
         return
     if b"anthropic-version" in request.headers:
         models = [_anthropic(name, snapshot) for name, _ in visible]
-        ends = {"first_id": models[0]["id"] if models else None, "last_id": models[-1]["id"] if models else None}
+        ends = {
+            "first_id": models[0]["id"] if models else None,
+            "last_id": models[-1]["id"] if models else None,
+        }
         _respond(client, request, {"data": models, "has_more": False, **ends})
         return
     rows = [_row(name, owner, snapshot) for name, owner in visible]

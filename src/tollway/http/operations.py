@@ -174,6 +174,8 @@ def find(method: bytes, path: bytes) -> Found | tuple[bytes, ...] | None:
         if found is None:
             continue
         if operation.method.encode() == method:
-            return Found(operation, tuple(unquote_to_bytes(one).decode("utf-8", "replace") for one in found.groups()))
+            return Found(
+                operation, tuple(unquote_to_bytes(one).decode("utf-8", "replace") for one in found.groups())
+            )
         allowed.append(operation.method.encode())
     return tuple(allowed) or None

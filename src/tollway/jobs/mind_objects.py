@@ -34,7 +34,11 @@ class MindObjects:
     """``ask`` brings one object up to date; ``wall_clock`` gives Unix seconds. ``run`` goes on until cancelled."""
 
     def __init__(
-        self, kept: Kept, rows: Rows, ask: Callable[[Artifact], Awaitable[object]], wall_clock: Callable[[], float]
+        self,
+        kept: Kept,
+        rows: Rows,
+        ask: Callable[[Artifact], Awaitable[object]],
+        wall_clock: Callable[[], float],
     ) -> None:
         self._kept = kept
         self._rows = rows

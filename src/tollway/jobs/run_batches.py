@@ -82,7 +82,12 @@ class RunBatches:
     """``folder`` holds the files by id, ``wall_clock`` gives Unix seconds. ``run`` works until it is cancelled."""
 
     def __init__(
-        self, keeper: Keeper, unsettled: Unsettled, folder: Path, serve: Serve, wall_clock: Callable[[], float]
+        self,
+        keeper: Keeper,
+        unsettled: Unsettled,
+        folder: Path,
+        serve: Serve,
+        wall_clock: Callable[[], float],
     ) -> None:
         self._keeper = keeper
         self._unsettled = unsettled

@@ -112,7 +112,9 @@ _decode_number = msgspec.json.Decoder(float, strict=False).decode
 _decode_text = msgspec.json.Decoder(str).decode
 
 
-def appraise(wish: Wish, target: Target, snapshot: Snapshot, body: bytes, usage: Raw | None = None) -> Metered:
+def appraise(
+    wish: Wish, target: Target, snapshot: Snapshot, body: bytes, usage: Raw | None = None
+) -> Metered:
     """``body`` is the whole answer where it was read (JSON or text), ``usage`` what a stream reported."""
     answer = _read(body)
     raw = usage if usage is not None else answer.usage
@@ -144,7 +146,12 @@ def worst(wish: Wish, target: Target, snapshot: Snapshot) -> Money:
 
 
 def _charge(
-    wish: Wish, target: Target, snapshot: Snapshot, reported: Iterable[Usage], guessed: Iterable[Usage], raw: Raw
+    wish: Wish,
+    target: Target,
+    snapshot: Snapshot,
+    reported: Iterable[Usage],
+    guessed: Iterable[Usage],
+    raw: Raw,
 ) -> Metered:
     """By the first count the price knows a rate for; those that were reported come before those we guess."""
     first: Usage | None = None

@@ -137,7 +137,9 @@ class Background:
         running = Running(id, owner, call.stream)
         self._running[id] = running
         self._responses.running.add(id)
-        task = running.task = asyncio.get_running_loop().create_task(self._work(running, row, again, call, app, run))
+        task = running.task = asyncio.get_running_loop().create_task(
+            self._work(running, row, again, call, app, run)
+        )
         await asyncio.wait({task}, timeout=GLANCE)
         refusal = running.refusal
         if refusal is not None and task.done() and not isinstance(refusal, UpstreamError):
@@ -176,7 +178,13 @@ class Background:
         )
 
     async def _work(
-        self, running: Running, row: StoredResponse, request: ModelRequest, call: Call, app: Services, run: Run
+        self,
+        running: Running,
+        row: StoredResponse,
+        request: ModelRequest,
+        call: Call,
+        app: Services,
+        run: Run,
     ) -> None:
         self._responses.keep(row)
         try:

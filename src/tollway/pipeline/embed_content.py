@@ -50,7 +50,9 @@ class _Embeddings:
         try:
             written = write_embed(body, self._batch)
         except Unreadable as error:
-            raise UpstreamMalformed(f"the provider's embeddings cannot be read: {error}", provider="") from error
+            raise UpstreamMalformed(
+                f"the provider's embeddings cannot be read: {error}", provider=""
+            ) from error
         self._client.respond(status, headers, written)
 
     def start(self, status: int, headers: bytes, data: bytes) -> None:

@@ -33,7 +33,13 @@ MAX_WHOLE = 64 * 1024 * 1024
 """JSON and text are read whole for what they say of their cost; longer ones are refused."""
 
 _TEXTS = (b"json", b"text/plain", b"subrip", b"vtt")
-_PASSED = (b"content-disposition", b"content-range", b"accept-ranges", b"openai-processing-ms", b"openai-version")
+_PASSED = (
+    b"content-disposition",
+    b"content-range",
+    b"accept-ranges",
+    b"openai-processing-ms",
+    b"openai-version",
+)
 
 Adopt = Callable[[bytes], Awaitable[bytes]]
 """What becomes of a whole JSON answer before the client has it: the body to send."""
@@ -268,7 +274,5 @@ async def _events(errand: Errand, attempt: Attempt, answer: Answer, client: Clie
         )  # fmt: skip
         raise
     found = _appraise(errand, attempt, b"", tap.usage, app)
-    _settle(
-        errand, attempt, answer, found, streamed=True, overhead=overhead, failure=failure or tap.failure
-    )
+    _settle(errand, attempt, answer, found, streamed=True, overhead=overhead, failure=failure or tap.failure)
     client.finish(last)

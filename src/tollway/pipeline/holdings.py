@@ -87,4 +87,6 @@ def may_use(grant: Grant, provider: str, snapshot: Snapshot) -> bool:
 
 def check_use(grant: Grant, provider: str, snapshot: Snapshot) -> None:
     if not may_use(grant, provider, snapshot):
-        raise ModelNotAllowed(f"This key may use no model of provider {provider}, so nothing else of it either.")
+        raise ModelNotAllowed(
+            f"This key may use no model of provider {provider}, so nothing else of it either."
+        )

@@ -62,7 +62,9 @@ async def attend(call: Call, client: Client, app: Services, run: Run) -> Keeper 
         return Keeper(call, client, app, None, b"")
     if background:
         if not wanted:
-            raise BadRequest("'background' needs 'store': what is not kept cannot be fetched.", param="background")
+            raise BadRequest(
+                "'background' needs 'store': what is not kept cannot be fetched.", param="background"
+            )
         assert app.background is not None
         await app.background.begin(call, client, app, run)
         return None
@@ -95,7 +97,8 @@ async def _go_on(call: Call, previous: str, responses: StoredResponses) -> bool:
     if newest.status in UNFINISHED:
         raise BadRequest(f"Response {previous!r} is still being worked at.", param="previous_response_id")
     native = any(
-        NATIVE in target.provider.languages_for(target.deployment.upstream_model) for target in call.route.targets
+        NATIVE in target.provider.languages_for(target.deployment.upstream_model)
+        for target in call.route.targets
     )
     fields = call.fields
     del fields["previous_response_id"]

@@ -108,7 +108,12 @@ def file_object(id: str, size: int, name: str, purpose: str, created: float) -> 
 
 
 async def attend(
-    request: ModelRequest, place: Place, client: Client, app: Services, operation: Operation, holdings: Holdings
+    request: ModelRequest,
+    place: Place,
+    client: Client,
+    app: Services,
+    operation: Operation,
+    holdings: Holdings,
 ) -> None:
     """Show, hand out, cancel or remove what is ours."""
     artifact = place.artifact
@@ -133,7 +138,9 @@ async def _fetch(request: ModelRequest, artifact: Artifact, client: Client, hold
         file = await asyncio.to_thread(file_path(holdings.folder, artifact.id).open, "rb")
     except OSError:
         raise NotFound("The file's content is not here any more.", param="id") from None
-    lines = b"content-type: application/octet-stream\r\nx-tollway-request-id: " + request.id.encode() + b"\r\n"
+    lines = (
+        b"content-type: application/octet-stream\r\nx-tollway-request-id: " + request.id.encode() + b"\r\n"
+    )
     with file:
         client.start(200, lines, b"")
         while data := await asyncio.to_thread(file.read, PIECE):
@@ -324,7 +331,12 @@ async def _send_on(
             return holdings.registry.outward(body, target.provider.name, grant.principal)
 
         task = Task(
-            call, operation, write, wish=None, claims=holdings.light(grant, app.snapshot), adopt=lambda _: adopt
+            call,
+            operation,
+            write,
+            wish=None,
+            claims=holdings.light(grant, app.snapshot),
+            adopt=lambda _: adopt,
         )
         await serve_task(task, client, app)
 
@@ -354,7 +366,9 @@ def _form_around(form: HeldForm, name: str) -> tuple[bytes, bytes]:
     for field, value in form.form.fields.items():
         line = b'Content-Disposition: form-data; name="%b"' % field.encode()
         before += b"\r\n".join((mark, line, b"", value.encode(), b""))
-    plain = "".join(letter if letter.isalnum() or letter in "._- " else "_" for letter in name) or "batch.jsonl"
+    plain = (
+        "".join(letter if letter.isalnum() or letter in "._- " else "_" for letter in name) or "batch.jsonl"
+    )
     before += (
         b'%b\r\nContent-Disposition: form-data; name="file"; filename="%b"\r\n'
         b"Content-Type: application/jsonl\r\n\r\n" % (mark, plain.encode())

@@ -33,9 +33,7 @@ NO_RAW = NO_RAW_USAGE
 encoded = msgspec.json.Encoder().encode
 
 
-def counted(
-    target: Target, usage: Usage, raw: Raw, tier: str | None, *, estimated: bool = False
-) -> Metered:
+def counted(target: Target, usage: Usage, raw: Raw, tier: str | None, *, estimated: bool = False) -> Metered:
     """From usage that a codec has read already; ``raw`` is empty where the provider's object is not kept."""
     return _priced(target, usage, estimated=estimated, raw=raw if bytes(raw) else NO_RAW_USAGE, tier=tier)
 

@@ -42,7 +42,16 @@ FRESHENED = 8
 MAX_SHOWN = 64 * 1024
 
 FINAL = frozenset(
-    (b'"completed"', b'"failed"', b'"cancelled"', b'"canceled"', b'"expired"', b'"succeeded"', b'"processed"', b"")
+    (
+        b'"completed"',
+        b'"failed"',
+        b'"cancelled"',
+        b'"canceled"',
+        b'"expired"',
+        b'"succeeded"',
+        b'"processed"',
+        b"",
+    )
 )
 """An object whose status is one of these does not change by itself; one without a status neither."""
 
@@ -81,13 +90,19 @@ async def attend(
         return
     fields, inner = await _fields(request, grant, operation, holdings)
     places = [await holdings.registry.find(id, grant.principal) for id in references(request.body)]
-    if operation.endpoint == "batches" and operation.does == "make" and any(one.provider == LOCAL for one in places):
+    if (
+        operation.endpoint == "batches"
+        and operation.does == "make"
+        and any(one.provider == LOCAL for one in places)
+    ):
         await _counted(grant, app, holdings)
         await local_objects.make_batch(request, fields, places, grant, client, app, holdings)
         return
     route = _route(request, fields, place, places, grant, app, operation, holdings, within)
     errand = _Errand(request, grant, route, app, operation, holdings, place, ids, inner)
-    errand.source = next((one.artifact for one in places if one.artifact is not None and one.artifact.model), None)
+    errand.source = next(
+        (one.artifact for one in places if one.artifact is not None and one.artifact.model), None
+    )
     await errand.run(fields, client)
 
 
@@ -122,7 +137,9 @@ async def _with_form(
         deciding = () if place is not None else ("purpose",) if operation.kind == "file" else held
         fields = await form.until(deciding)
         if operation.kind == "file" and operation.does == "make" and fields.get("purpose") == "batch":
-            await local_objects.take_batch_file(request, form, grant, client, app, operation, holdings, within)
+            await local_objects.take_batch_file(
+                request, form, grant, client, app, operation, holdings, within
+            )
             return
         view = {name: json_body.raw(fields[name]) for name in held if name in fields}
         route = _route(request, view, place, [], grant, app, operation, holdings, within)
@@ -153,7 +170,13 @@ def _route(
         model = f"{within}/{model}" if model else None
     else:
         model = model or _question(request, "model")
-    if model is None and operation.usual and name is None and asked is None and operation.usual in snapshot.named():
+    if (
+        model is None
+        and operation.usual
+        and name is None
+        and asked is None
+        and operation.usual in snapshot.named()
+    ):
         model = operation.usual
     if model is None and place is not None and place.artifact is not None and place.artifact.model:
         made = _made_by(place.artifact, app)
@@ -202,7 +225,9 @@ def _provider(name: str | None, grant: Grant, app: Services, operation: Operatio
     if not offering:
         raise BadRequest(f"No provider that is configured here has {operation.endpoint}.")
     listed = ", ".join(one.name for one in offering)
-    raise BadRequest(f"Several providers have {operation.endpoint}: {listed}. Say which by ?provider= or ?model=.")
+    raise BadRequest(
+        f"Several providers have {operation.endpoint}: {listed}. Say which by ?provider= or ?model=."
+    )
 
 
 def _question(request: ModelRequest, name: str) -> str | None:
@@ -324,7 +349,9 @@ class _Errand:
         team = known.team if known is not None else key.team if key is not None else None
         kept: list[Artifact] = []
         if operation.does == "make":
-            made = artifact_of(operation.kind, found, body, target.provider.name, owner, team, self.app.wall_clock())
+            made = artifact_of(
+                operation.kind, found, body, target.provider.name, owner, team, self.app.wall_clock()
+            )
             if made is not None:
                 source = self.source
                 model, deployment = "", ""
@@ -333,7 +360,9 @@ class _Errand:
                 elif source is not None:
                     model, deployment = source.model, source.deployment
                 kept.append(
-                    replace(made, model=model, deployment=deployment, settled=not (self._is_batch() and model))
+                    replace(
+                        made, model=model, deployment=deployment, settled=not (self._is_batch() and model)
+                    )
                 )
         elif operation.does in ("show", "change") and known is not None and body[:MAX_SHOWN] != known.shown:
             kept.append(replace(known, shown=body[:MAX_SHOWN] if len(body) <= MAX_SHOWN else known.shown))
@@ -413,7 +442,12 @@ def _time(found: dict[str, Raw], name: str) -> float | None:
 
 
 async def _list(
-    request: ModelRequest, grant: Grant, client: Client, app: Services, operation: Operation, holdings: Holdings
+    request: ModelRequest,
+    grant: Grant,
+    client: Client,
+    app: Services,
+    operation: Operation,
+    holdings: Holdings,
 ) -> None:
     """The caller's own objects, by what is known of them; those that still change are asked for again."""
     await _counted(grant, app, holdings)

@@ -212,7 +212,9 @@ class Remembered:
             if self._unsaved.get(one.id) is one:
                 del self._unsaved[one.id]
             if one.id in taken:
-                log.error("provider %s gave the id %s, which is another owner's already", one.provider, one.id)
+                log.error(
+                    "provider %s gave the id %s, which is another owner's already", one.provider, one.id
+                )
             else:
                 self._remember(one)
 

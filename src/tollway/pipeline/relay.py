@@ -105,7 +105,9 @@ def _relay_read(
         )  # fmt: skip
     answered = app.clock()
     found = count_whole(call, attempt, begun, reply.body)
-    body = write_whole(call, begun, found, app) if speech.translated else renamed_whole(call, begun, reply.body)
+    body = (
+        write_whole(call, begun, found, app) if speech.translated else renamed_whole(call, begun, reply.body)
+    )
     overhead += app.clock() - answered
     attempt.finish("ok", reply.answer.status, found, overhead=overhead)
     if hold is not None:
@@ -114,7 +116,13 @@ def _relay_read(
     content_type = b"application/json"
     if not speech.translated:
         content_type = reply.answer.headers.get(b"content-type", content_type)
-    lines = b"content-type: " + content_type + b"\r\n" + head(call, reply, hold, overhead, found) + _dropped(speech)
+    lines = (
+        b"content-type: "
+        + content_type
+        + b"\r\n"
+        + head(call, reply, hold, overhead, found)
+        + _dropped(speech)
+    )
     client.respond(reply.answer.status, dialect_lines(call, lines, hold, app), body)
     if app.contents is not None and app.contents.wants(False):
         app.contents.offer(attempt.event_id, call.request.body, body)
@@ -126,7 +134,9 @@ def _stream_lines(call: Call, reply: Reply, speech: Speech) -> bytes:
     kind = codec(call.format).content_type
     if not speech.translated:
         kind = reply.answer.headers.get(b"content-type", kind)
-    return b"content-type: %b\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n" % kind + _dropped(speech)
+    return b"content-type: %b\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n" % kind + _dropped(
+        speech
+    )
 
 
 def _dropped(speech: Speech) -> bytes:

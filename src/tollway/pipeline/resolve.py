@@ -148,7 +148,9 @@ def resolve(request: ModelRequest, grant: Grant, snapshot: Snapshot) -> Call:
                 asked_usage = options is not None and body.flag(options, "include_usage")
     elif endpoint == "generate_content":
         stream = request.stream is True
-        settings = body.mapping(fields, "generationConfig" if "generationConfig" in fields else "generation_config")
+        settings = body.mapping(
+            fields, "generationConfig" if "generationConfig" in fields else "generation_config"
+        )
         if settings is not None:
             max_tokens = body.count(settings, "maxOutputTokens")
             if max_tokens is None:

@@ -147,7 +147,9 @@ def input_of(one: StoredResponse) -> list[Raw]:
     """The items of a request's own input; a text is the message it stands for."""
     given = one.input
     if given[:1] == b'"':
-        return [Raw(b'{"type":"message","role":"user","content":[{"type":"input_text","text":' + given + b"}]}")]
+        return [
+            Raw(b'{"type":"message","role":"user","content":[{"type":"input_text","text":' + given + b"}]}")
+        ]
     try:
         return _decode_items(given) if given else []
     except (msgspec.DecodeError, RecursionError):

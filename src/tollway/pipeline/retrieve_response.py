@@ -31,7 +31,16 @@ MAX_WHOLE = 64 * 1024 * 1024
 MAX_ERROR = 1024 * 1024
 MOST_ITEMS = 100
 
-_PASSED = ("after", "include", "include[]", "include_obfuscation", "limit", "order", "starting_after", "stream")
+_PASSED = (
+    "after",
+    "include",
+    "include[]",
+    "include_obfuscation",
+    "limit",
+    "order",
+    "starting_after",
+    "stream",
+)
 _JSON = b"content-type: application/json\r\n"
 _encode = msgspec.json.Encoder().encode
 
@@ -176,7 +185,9 @@ async def _relay(
     path, _, own = usual.target.partition(b"?")
     asked = {name: values for name, values in _pairs(request).items() if name in _PASSED}
     queries = b"&".join(part for part in (urlencode(asked, doseq=True).encode(), own) if part)
-    target = path + b"/" + quote(one.id, safe="").encode() + below.encode() + (b"?" + queries if queries else b"")
+    target = (
+        path + b"/" + quote(one.id, safe="").encode() + below.encode() + (b"?" + queries if queries else b"")
+    )
     answer = await app.upstream.send(
         replace(usual, method=method, target=target, headers=usual.headers.replace(_JSON, b"", 1), body=b"")
     )

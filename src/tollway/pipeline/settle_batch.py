@@ -72,7 +72,9 @@ async def settle(batch: Artifact, app: Services, holdings: Holdings) -> None:
         )
         call = Call(request, {}, grant, route, False, True, None, 1)
         target = route.targets[0]
-        found = meter.metered(target, told.usage, "batch") if bytes(told.usage) not in (b"", b"null") else None
+        found = (
+            meter.metered(target, told.usage, "batch") if bytes(told.usage) not in (b"", b"null") else None
+        )
         if found is None:
             used = told.request_counts is None or told.request_counts.completed > 0
             found = Metered(usage=NOTHING, cost=0, priced=not used, estimated=False)

@@ -51,7 +51,9 @@ class Spill:
         try:
             await asyncio.to_thread(self._write, item)
         except OSError as error:
-            raise StoreUnavailable(f"The upload cannot be kept meanwhile: {error.strerror or error}.") from error
+            raise StoreUnavailable(
+                f"The upload cannot be kept meanwhile: {error.strerror or error}."
+            ) from error
 
     def _write(self, data: bytes) -> None:
         if self._file is None:

@@ -315,7 +315,11 @@ def _languages(entry: CatalogEntry, settings: ProviderSettings) -> tuple[str, ..
     if not settings.languages:
         return entry.languages
     native = entry.native.languages if entry.native else ()
-    known = {*entry.possible_languages, *native, *(("openai.chat",) if "chat.completions" in entry.endpoints else ())}
+    known = {
+        *entry.possible_languages,
+        *native,
+        *(("openai.chat",) if "chat.completions" in entry.endpoints else ()),
+    }
     for name in settings.languages:
         if name not in known:
             raise ConfigError(

@@ -386,7 +386,11 @@ class Connection(asyncio.Protocol):
         content = request.content
         if content is not None:
             size = content.length
-            length = b"content-length: %d\r\n\r\n" % size if size is not None else b"transfer-encoding: chunked\r\n\r\n"
+            length = (
+                b"content-length: %d\r\n\r\n" % size
+                if size is not None
+                else b"transfer-encoding: chunked\r\n\r\n"
+            )
         elif body or method in (b"POST", b"PUT", b"PATCH"):
             length = b"content-length: %d\r\n\r\n" % len(body)
         else:
@@ -597,7 +601,9 @@ class Connection(asyncio.Protocol):
         self.answer = None
         answer._connection = None
         self.pool.upstream.ended(answer)
-        keep = self._keep_alive and not self._dirty and not self.transport.is_closing() and not answer.uploading
+        keep = (
+            self._keep_alive and not self._dirty and not self.transport.is_closing() and not answer.uploading
+        )
         if self._big and self.transport.get_write_buffer_size():
             keep = False  # answered before it had read our request: the rest of that is still on its way
         if self.secure and not self.reused:

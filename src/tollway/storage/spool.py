@@ -297,7 +297,9 @@ class Spool:
         self._remembers = True
         self._forgotten = self.end
 
-    def take(self, position: Position, max_records: int) -> tuple[list[tuple[bytes, object]], Position] | None:
+    def take(
+        self, position: Position, max_records: int
+    ) -> tuple[list[tuple[bytes, object]], Position] | None:
         """Records from ``position`` on with their meanings, and the position after them, where all of them are still
         in memory; None where they have to be ``read``. Each is given out once, so there is one reader that takes."""
         if position < self._forgotten:

@@ -22,6 +22,7 @@ from tollway.storage.entries import DIMENSIONS, MEASURES, PLAIN_UNITS
 
 metadata = MetaData()
 
+
 def _count(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, server_default="0")
 

@@ -180,7 +180,8 @@ class Scanner:
 
 _LINE = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
 _DISPOSITION = re.compile(
-    r"form-data((?:[ \t]*;[ \t]*[A-Za-z*]+=(?:\"(?:[^\"\\]|\\.)*\"|[^\s;\"\\]+))*)[ \t]*;?[ \t]*", re.IGNORECASE
+    r"form-data((?:[ \t]*;[ \t]*[A-Za-z*]+=(?:\"(?:[^\"\\]|\\.)*\"|[^\s;\"\\]+))*)[ \t]*;?[ \t]*",
+    re.IGNORECASE,
 )
 _PARAMETER = re.compile(r";[ \t]*([A-Za-z*]+)=(?:\"((?:[^\"\\]|\\.)*)\"|([^\s;\"\\]+))")
 
@@ -206,7 +207,9 @@ def read_head(head: bytes) -> Part:
     for one in _PARAMETER.finditer(disposition[1]):
         name = one[1].lower()
         if name in said or name not in ("name", "filename", "filename*"):
-            raise Malformed("A multipart part's Content-Disposition repeats a parameter or has an unknown one.")
+            raise Malformed(
+                "A multipart part's Content-Disposition repeats a parameter or has an unknown one."
+            )
         said[name] = one[2] if one[2] is not None else one[3]
     if "\\" in said.get("name", "\\"):
         raise Malformed("A multipart part has no plain name.")
@@ -305,5 +308,7 @@ class Form:
             self.fields[part.name] = value
         if part.name in self._held:
             if again:
-                raise BadRequest(f"The request gives '{part.name}' more than once. Give it once.", param=part.name)
+                raise BadRequest(
+                    f"The request gives '{part.name}' more than once. Give it once.", param=part.name
+                )
             out.append(Field(part.name, value))

@@ -74,7 +74,9 @@ async def test_an_event_comes_back_verbatim(database: Database, store, make_even
 
 async def test_events_of_the_same_moment_are_all_shown(database: Database, store, make_event) -> None:
     await store(*(make_event(n) for n in range(25)))
-    assert await pages(Events(database), UsageFilter(), 4) == [f"ue_req_{n:06d}_1" for n in reversed(range(25))]
+    assert await pages(Events(database), UsageFilter(), 4) == [
+        f"ue_req_{n:06d}_1" for n in reversed(range(25))
+    ]
 
 
 @pytest.mark.parametrize(

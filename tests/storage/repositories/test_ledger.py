@@ -43,7 +43,9 @@ async def test_every_column_is_what_the_event_says(database: Database, make_even
     assert await rollups.verify(database) == []
 
 
-async def test_units_beside_the_plain_ones_are_kept_only_where_there_are_any(database: Database, make_event) -> None:
+async def test_units_beside_the_plain_ones_are_kept_only_where_there_are_any(
+    database: Database, make_event
+) -> None:
     plain = make_event(1, usage=Usage(input=3, cache_read=2, output=1))
     await Ledger(database).append(entries(plain), "s", BEGINNING, Position(1, 9))
     row = await database.read(lambda connection: connection.execute(select(events)).mappings().one())

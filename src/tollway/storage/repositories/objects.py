@@ -42,7 +42,9 @@ class Objects:
         putting = adding.on_conflict_do_update(
             index_elements=[objects.c.id],
             set_={name: adding.excluded[name] for name in _NAMES if name not in _KEPT},
-            where=and_(objects.c.owner == adding.excluded.owner, objects.c.provider == adding.excluded.provider),
+            where=and_(
+                objects.c.owner == adding.excluded.owner, objects.c.provider == adding.excluded.provider
+            ),
         )
 
         owners = {one.id: one.owner for one in artifacts}

@@ -30,7 +30,6 @@ Row = dict[str, str | int | None]
 Sums = dict[tuple[str | None, ...], list[int]]
 
 
-
 def _units(name: str) -> ColumnElement[int]:
     """The sum of one class over events. Most rows have no ``other_units``, which costs next to nothing."""
     if name in PLAIN_UNITS:

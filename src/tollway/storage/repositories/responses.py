@@ -79,7 +79,9 @@ class Responses:
         """Delete up to ``most`` that expired by ``now``; returns how many."""
         expired = select(responses.c.id).where(responses.c.expires <= now).limit(most)
         return await self._database.write(
-            lambda connection: connection.execute(delete(responses).where(responses.c.id.in_(expired))).rowcount
+            lambda connection: (
+                connection.execute(delete(responses).where(responses.c.id.in_(expired))).rowcount
+            )
         )
 
 

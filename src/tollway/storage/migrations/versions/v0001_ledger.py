@@ -72,9 +72,7 @@ def upgrade() -> None:
     op.create_index("events_id", "events", ["id"], unique=True)
     op.create_index("events_time", "events", ["time"])
     op.create_index("events_key_id_time", "events", ["key_id", "time"])
-    op.create_index(
-        "events_team_time", "events", ["team", "time"], sqlite_where=sa.text("team IS NOT NULL")
-    )
+    op.create_index("events_team_time", "events", ["team", "time"], sqlite_where=sa.text("team IS NOT NULL"))
     op.create_index("events_model_time", "events", ["model", "time"])
     op.create_table(
         "rollups",
