@@ -7,6 +7,7 @@ in its body must be the caller's. Lists are ours: a provider's would show everyb
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs
 
@@ -14,7 +15,14 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from tollway.errors import BadRequest, ModelNotAllowed, ModelNotFound, NotFound, UpstreamError
+from tollway.errors import (
+    BadRequest,
+    ModelNotAllowed,
+    ModelNotFound,
+    NotFound,
+    StoreUnavailable,
+    UpstreamError,
+)
 from tollway.model.artifact import LOCAL, Artifact, Query
 from tollway.model.operation import Operation
 from tollway.pipeline import local_objects, settle_batch
@@ -34,6 +42,8 @@ from tollway.providers.provider import EVENTS, Provider
 from tollway.providers.request import Content, UpstreamRequest
 from tollway.shared.interface import Amounts
 from tollway.wire import body as json_body
+
+log = logging.getLogger("tollway.objects")
 
 MAX_PAGE = 100
 FRESHENED = 8
@@ -342,7 +352,10 @@ class _Errand:
         known = self.place.artifact if self.place is not None else None
         if operation.does == "remove":
             if self.place is not None and bytes(found.get("deleted", b"true")) == b"true":
-                await self.registry.forget(self.ids[0])
+                try:
+                    await self.registry.forget(self.ids[0])
+                except StoreUnavailable as error:  # it is gone all the same; what is left of it leads to a 404
+                    log.warning("%s is removed but still known: %s", self.ids[0], error)
             return
         owner = known.owner if known is not None else owner_of(self.grant.principal)
         key = self.grant.key
