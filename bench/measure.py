@@ -20,6 +20,11 @@ CHAT = "/v1/chat/completions"
 MESSAGES = "/v1/messages"
 
 
+STREAM_SECONDS = 1.0
+"""How long a stream of ``bench-stream`` lasts. Streams open spread over it: where all open at once, the time to the
+first event is that of the core which mock and load share."""
+
+
 class Plan(Struct, frozen=True, kw_only=True):
     """How much is done. A phase lasts ``seconds``; ``ladder`` is in connections, ``firsts`` in requests."""
 
@@ -42,7 +47,13 @@ FULL = Plan(
     firsts=300,
 )
 QUICK = Plan(
-    repetitions=1, seconds=2.0, connections=32, ladder=(1, 64), streams=(100,), held=(100, 500), firsts=100
+    repetitions=1,
+    seconds=2.0,
+    connections=32,
+    ladder=(1, 64),
+    streams=(100, 400),
+    held=(100, 500),
+    firsts=100,
 )
 
 Measured = dict[str, float | int | bool | None]
@@ -191,6 +202,7 @@ def measure(running: Running, mock: int, plan: Plan, *, held: bool) -> Measured:
             quiet=quiet,
             connections=streams,
             requests=streams * max(1, round(plan.seconds / 1.5)) if not running.subject.peer else streams,
+            spread=STREAM_SECONDS,
             limit=90,
         )
         sent += done.ok
@@ -326,7 +338,15 @@ def measure_mock(pid: int, port: int, plan: Plan) -> Measured:
         }
     for streams in plan.streams:
         before = account.read(pid)
-        done = load(port, "sse", SCENARIOS["bench-stream"], {}, connections=streams, requests=streams * 2)
+        done = load(
+            port,
+            "sse",
+            SCENARIOS["bench-stream"],
+            {},
+            connections=streams,
+            requests=streams * 2,
+            spread=STREAM_SECONDS,
+        )
         cpu = account.read(pid).cpu - before.cpu
         found |= {
             f"event_us_at_{streams}": cpu / done.events * 1e6 if done.events else None,

@@ -112,6 +112,8 @@ ROWS = (
     ("core used meanwhile", "request_busy", 2),
     ("CPU per event, 100 streams, µs", "event_us_at_100", 1),
     ("CPU per event, 400 streams, µs", "event_us_at_400", 1),
+    ("first event, 100 streams, p99 ms", "first_p99_ms_at_100", 2),
+    ("first event, 400 streams, p99 ms", "first_p99_ms_at_400", 2),
     ("streams lost", "lost_at_100", 0),
     ("CPU per translated request, µs", "translated_us", 1),
     ("times a relayed one", "translated_ratio", 2),
