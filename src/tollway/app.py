@@ -38,7 +38,7 @@ from tollway.model.key import Principal, VirtualKey
 from tollway.pipeline.authenticate import authenticate
 from tollway.pipeline.client import ModelRequest
 from tollway.pipeline.holdings import Holdings
-from tollway.pipeline.objects import freshen
+from tollway.pipeline.list_objects import freshen
 from tollway.pipeline.ownership import Remembered, Sealed
 from tollway.pipeline.record import Journal, Timestamps
 from tollway.pipeline.serve import serve
