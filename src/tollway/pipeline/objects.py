@@ -333,7 +333,9 @@ class _Errand:
             if self.place is not None and bytes(found.get("deleted", b"true")) == b"true":
                 try:
                     await self.registry.forget(self.ids[0])
-                except StoreUnavailable as error:  # it is gone all the same; what is left of it leads to a 404
+                except (
+                    StoreUnavailable
+                ) as error:  # it is gone all the same; what is left of it leads to a 404
                     log.warning("%s is removed but still known: %s", self.ids[0], error)
             return
         owner = known.owner if known is not None else owner_of(self.grant.principal)
