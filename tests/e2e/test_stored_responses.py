@@ -350,8 +350,13 @@ def test_a_conversation_moves_to_a_provider_that_keeps_its_own_but_not_away(
     body = sent(gateway)
     assert "previous_response_id" not in body
     assert [item["type"] for item in body["input"]] == ["message", "message", "message"]
+    # Another maker's sealed thoughts took it through the hub, so it is kept here and may move on.
+    assert client.responses.create(model="chat", input="And?", previous_response_id=moved.id).output_text
+
+    plain = client.responses.create(model="chat", input="My name is Ada.")
+    stays = client.responses.create(model="native-echo", input="What is it?", previous_response_id=plain.id)
     with pytest.raises(openai.BadRequestError, match="kept by provider native"):
-        client.responses.create(model="chat", input="And?", previous_response_id=moved.id)
+        client.responses.create(model="chat", input="And?", previous_response_id=stays.id)
 
 
 # ------------------------------------------------------------------------------------------ to whom they belong
