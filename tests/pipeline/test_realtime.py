@@ -1001,7 +1001,7 @@ def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             "providers": {"mock": provider(upstream)},
             "models": {
                 "voice": {"targets": [{"model": f"mock/{VOICE}", "price": PRICE}]},
-                "flood": {"targets": [{"model": "mock/m+tokens=4000", "price": PRICE}]},
+                "flood": {"targets": [{"model": "mock/m+tokens=12000", "price": PRICE}]},
             },
             "keys": [
                 {"name": "own", "key": KEY},
@@ -1069,7 +1069,7 @@ async def test_either_door_ends_a_silent_session_and_one_that_is_too_long(door: 
 
 async def test_either_door_cuts_off_who_does_not_read(door: Door) -> None:
     async with through(door, query="model=flood", max_queue=1, compression=None) as raw:
-        await Spoken(raw).say(hello(), ALOUD)  # 13 MB of it
+        await Spoken(raw).say(hello(), ALOUD)  # 39 MB of it, more than any socket buffers
         assert raw.response is not None
         event = await asyncio.to_thread(door.event, raw.response.headers["x-tollway-request-id"])
         raw.transport.abort()
