@@ -7,6 +7,7 @@ import secrets
 from typing import Annotated, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import replace
 
 from tollway.admin.times import ahead
 from tollway.config import units
@@ -206,14 +207,14 @@ def limits(terms: LimitTerms | None, old: RateLimit) -> RateLimit:
     if terms is None:
         return RateLimit()
     found: dict[str, int | None] = {}
-    for field in RateLimit.__struct_fields__:
+    for field in LimitTerms.__struct_fields__:
         value: int | None = _kept(getattr(terms, field), getattr(old, field), None)
         if value is not None and not 1 <= value <= _MOST_COUNT:
             raise BadRequest(
                 f"limits.{field} must be between 1 and {_MOST_COUNT}; null lifts it", param=f"limits.{field}"
             )
         found[field] = value
-    return RateLimit(**found)
+    return replace(old, **found)
 
 
 def expiry(text: str | None, now: float) -> float | None:

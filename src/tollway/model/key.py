@@ -1,4 +1,4 @@
-"""Who may call: virtual keys with their budgets and limits, and the principal a request is served for."""
+"""Who may call: virtual keys with their terms, and the principal a request is served for."""
 
 from __future__ import annotations
 
@@ -6,28 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from tollway.model.money import Money
-
-Period = str
-"""``day``, ``week`` (from Monday), ``month`` (from the 1st), ``total``, or a number of days such as ``30d``. UTC."""
-
-
-class Budget(Struct, frozen=True, kw_only=True):
-    """A ceiling on spend within a period. ``strict`` holds a request's worst case, so it is never overshot."""
-
-    limit: Money
-    per: Period = "total"
-    strict: bool = False
-
-
-class RateLimit(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Requests and tokens per minute and per day (sliding windows), and requests at the same time."""
-
-    rpm: int | None = None
-    tpm: int | None = None
-    rpd: int | None = None
-    tpd: int | None = None
-    parallel: int | None = None
+from tollway.model.terms import Budget, RateLimit, Terms
 
 
 class VirtualKey(Struct, frozen=True, kw_only=True):
@@ -35,6 +14,10 @@ class VirtualKey(Struct, frozen=True, kw_only=True):
 
     ``hash`` is 64 hex digits, ``hint`` a piece of the key people recognise it by, ``models`` the allow-list
     (names or wildcards such as ``openai/*``; empty allows every model), times are Unix seconds.
+    ``more`` holds the rest of its terms (deny-lists, routes, aliases, limits of some models); ``models``, ``budgets``
+    and ``limits`` stay empty there, because they are the key's own fields. ``organization``, ``team``, ``project``,
+    ``user`` and ``customer`` are ids. A ``service`` account's key belongs to its team and to nobody. After a rotation
+    with grace ``former_hash`` is valid too until ``former_until``. ``created_by`` is the user who made it.
     ``owner`` says who may change it: the configuration file, or the database (API and CLI).
     """
 
@@ -45,7 +28,10 @@ class VirtualKey(Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] = ()
     budgets: tuple[Budget, ...] = ()
     limits: RateLimit = RateLimit()
+    more: Terms = Terms()
+    organization: str | None = None
     team: str | None = None
+    project: str | None = None
     user: str | None = None
     customer: str | None = None
     tags: tuple[str, ...] = ()
@@ -54,7 +40,15 @@ class VirtualKey(Struct, frozen=True, kw_only=True):
     expires_at: float | None = None
     blocked: bool = False
     revoked_at: float | None = None
+    service: bool = False
+    description: str = ""
+    former_hash: str | None = None
+    former_until: float | None = None
+    created_by: str | None = None
     owner: Literal["file", "database"] = "database"
+
+
+__all__ = ["ADMIN", "ANONYMOUS", "Budget", "Principal", "RateLimit", "VirtualKey"]
 
 
 class Principal(Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from tollway.model.money import Money
+from tollway.model.terms import Outage
 
 Unit = Literal["nano_usd", "tokens", "requests", "parallel"]
 
@@ -18,8 +19,12 @@ class Claim(Struct, frozen=True, kw_only=True):
     """One ceiling that applies to a request. Built once for a key and reused; the amounts vary by request.
 
     ``counter`` names the state, ``label`` is what a refusal calls it (``rpm``, ``budget month``), ``subject`` whose
-    it is (``key ci``). ``seconds`` > 0 makes a sliding window; ``per`` a calendar period (``day``, ``week``,
-    ``month``, ``total`` or ``Nd`` counted from ``anchor``, Unix seconds).
+    it is (``key ci``, ``team search``). ``seconds`` > 0 makes a sliding window; ``per`` a calendar period (``day``,
+    ``week``, ``month``, ``quarter``, ``year``, ``total`` or ``Nd`` counted from ``anchor``, Unix seconds) in ``zone``,
+    beginning on ``first_day`` and in ``first_month``. ``unit`` ``requests`` and ``tokens`` stand for windows and for
+    budgets. ``count`` and ``cached`` say which tokens count. ``enforce`` false counts and never refuses. ``alerts`` are
+    the amounts, ascending, that a warning is due at. ``raised_until`` (Unix seconds) ends ``raised_by``, which is added
+    to ``limit`` until then. ``outage`` is for engines that share counters between processes.
     """
 
     counter: str
@@ -31,6 +36,17 @@ class Claim(Struct, frozen=True, kw_only=True):
     per: str = ""
     anchor: float = 0.0
     strict: bool = False
+    zone: str = "UTC"
+    first_day: int = 1
+    first_month: int = 1
+    count: Literal["all", "input", "output"] = "all"
+    cached: bool = True
+    enforce: bool = True
+    alerts: tuple[int, ...] = ()
+    clamp: bool = False
+    raised_by: int = 0
+    raised_until: float = 0.0
+    outage: Outage = "lease"
 
 
 class Amounts(Struct, frozen=True, kw_only=True):
@@ -46,6 +62,15 @@ class Amounts(Struct, frozen=True, kw_only=True):
     worst_nano_usd: Money = 0
 
 
+class Crossing(Struct, frozen=True, kw_only=True):
+    """A threshold that a reservation or a settlement crossed, or (``shadow``) a refusal that was only watched."""
+
+    claim: Claim
+    at: int
+    used: int
+    shadow: bool = False
+
+
 class Standing(Struct, frozen=True, kw_only=True):
     """A claim's state at one moment: ``spent`` settled, ``held`` reserved, ``resets_at`` Unix seconds (None: never)."""
 
@@ -58,8 +83,16 @@ class Standing(Struct, frozen=True, kw_only=True):
 class Hold(Protocol):
     """A reservation. It ends exactly once, by ``settle`` or ``release``; ending it again does nothing."""
 
-    def settle(self, *, nano_usd: Money, tokens: int) -> None:
-        """Replace what was held by what was used. Never awaits, never fails."""
+    def settle(self, *, nano_usd: Money, tokens: int, input_tokens: int = 0, cached_tokens: int = 0) -> None:
+        """Replace what was held by what was used: ``tokens`` in all, of which ``input_tokens`` (cached ones included)
+        and ``cached_tokens`` were read from the provider's cache. Never awaits, never fails."""
+
+    def extend(self, *, nano_usd: Money, tokens: int) -> bool:
+        """Hold more, for an answer that grows longer than expected. False: a ceiling is reached, and nothing more is
+        held; whether the answer is cut then is the caller's to decide. Never awaits."""
+
+    def warnings(self) -> tuple[Crossing, ...]:
+        """Thresholds this reservation crossed; empty nearly always."""
 
     def release(self) -> None:
         """Give back everything: nothing was used. The request itself stays counted in request limits."""
@@ -69,7 +102,8 @@ class Hold(Protocol):
 
 
 class Counters(Protocol):
-    """Raises BudgetExceeded or RateLimitExceeded, naming the claim, what is spent and held, and the reset time."""
+    """Raises BudgetExceeded or RateLimitExceeded, naming the claim, what is spent and held, and the reset time; their
+    ``details`` carry ``limit``, ``subject``, ``unit``, ``free`` (what is left of it) and ``clamp``."""
 
     def reserve_now(self, claims: tuple[Claim, ...], amounts: Amounts) -> Hold | None:
         """The same at once, from what this process has at hand; None where it has to be waited for (``reserve``)."""
