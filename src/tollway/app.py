@@ -1,39 +1,31 @@
-"""The roof: reads the settings, builds what the rooms need, wires them, opens the doors. Only it knows everybody."""
+"""The roof: reads the settings, builds what the rooms need and wires them. Only it knows everybody."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import random
 import secrets
-import signal
-import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-import uvicorn
 
-from tollway import __version__
 from tollway.config.load import load_settings
-from tollway.config.settings import ModelSettings, ProviderSettings, Settings, SinkSettings, TargetSettings
+from tollway.config.settings import Settings, SinkSettings
+from tollway.demo import Demo
 from tollway.errors import ConfigError, StoreUnavailable
 from tollway.http.asgi import App, Gateway, Receive, Scope, Send
 from tollway.http.doorway import RequestIds
-from tollway.http.lane import Lane
 from tollway.http.lines import serve_line
-from tollway.http.listening import check_certificate, listen
-from tollway.http.sockets import Upgraded
 from tollway.jobs.write_sinks import SinkWriter
 from tollway.model.artifact import Artifact
-from tollway.model.clocks import DEFAULT_CLOCKS
 from tollway.model.key import Principal, VirtualKey
 from tollway.pipeline.authenticate import authenticate
 from tollway.pipeline.client import ModelRequest
@@ -41,11 +33,10 @@ from tollway.pipeline.holdings import Holdings
 from tollway.pipeline.list_objects import freshen
 from tollway.pipeline.ownership import Remembered, Sealed
 from tollway.pipeline.record import Journal, Timestamps
-from tollway.pipeline.serve import serve
 from tollway.pipeline.services import Contents, Services
 from tollway.pipeline.snapshot import Snapshot
 from tollway.pricing.book import PriceBook
-from tollway.providers.catalog import Catalog, load_catalog
+from tollway.providers.catalog import Catalog
 from tollway.providers.environment import completed
 from tollway.providers.provider import Provider
 from tollway.providers.upstream import Upstream
@@ -493,192 +484,3 @@ class Process:
             await api(scope, receive, send)
 
         return once_made
-
-
-class Demo:
-    """The simulator as provider ``mock``, offered when no provider is configured: a first request is answered."""
-
-    MODEL = "demo"
-
-    def __init__(self, simulator: object, url: str, stop: Callable[[], Awaitable[None]]) -> None:
-        self.url = url
-        self.stop = stop
-        self._simulator = simulator
-
-    @classmethod
-    async def start(cls) -> Demo:
-        from tollway.simulator.server import Simulator
-
-        simulator = Simulator(bill_entries=10_000)
-        await simulator.start()
-        return cls(simulator, simulator.url, simulator.stop)
-
-    def offered(self, settings: Settings, prices: PriceBook) -> Settings:
-        provider = ProviderSettings(
-            name="mock", type="openai-compatible", base_url=self.url, clocks=DEFAULT_CLOCKS
-        )
-        models = settings.models
-        if not models:
-            price = prices.price("openai", "gpt-4o-mini")
-            target = TargetSettings(model="mock/gpt-4o-mini", rates=price.rates if price else None)
-            models = (ModelSettings(name=self.MODEL, strategy="single", targets=(target,)),)
-        return msgspec.structs.replace(settings, providers=(provider,), models=models)
-
-
-def banner(process: Process, port: int) -> str:
-    """What a person needs after a start: where it is, the admin key (once), a request to paste."""
-    settings = process.settings
-    host = "127.0.0.1" if settings.server.host in ("0.0.0.0", "::") else settings.server.host  # noqa: S104
-    host = f"[{host}]" if ":" in host else host
-    scheme = "https" if settings.server.tls_cert else "http"
-    base = settings.server.public_url or f"{scheme}://{host}:{port}"
-    names = list(process.services.snapshot.named())
-    model = names[0] if names else next(iter(process.providers), "openai") + "/<model>"
-    if not names and process.providers:
-        first = next(iter(process.providers.values()))
-        facts = next(
-            (
-                f
-                for f in process.prices.models(first.entry.price_sheet)
-                if f.mode == "chat" and f.deprecated is None
-            ),
-            None,
-        )
-        model = f"{first.name}/{facts.model}" if facts else model
-    lines = [f"Tollway {__version__} is ready at {base}", f"  admin API    {base}/api/docs"]
-    lines.append(f"  providers    {', '.join(process.providers)}")
-    lines.append(f"  data         {Path(settings.data_dir).absolute()}")
-    if process.demo is not None:
-        lines.append(
-            "  No provider key was found, so a simulated provider named 'mock' answers. Set OPENAI_API_KEY or"
-        )
-        lines.append("  write a tollway.yaml to use a real one.")
-    key = "$TOLLWAY_ADMIN_KEY"  # in double quotes below: the shell fills it in
-    if process.new_admin_key is not None:
-        key = process.new_admin_key
-        lines.append(f"  admin key    {key}   (shown this once; keep it)")
-    elif settings.admin_key is None:
-        lost = Path(settings.data_dir).absolute() / ADMIN_DIGEST
-        lines.append(f"  admin key    shown at the first start. Lost? Delete {lost} and start again")
-    if not settings.require_key:
-        lines.append("  keys are not required: anybody who reaches this address may use it")
-    lines += [
-        "  try it:",
-        f'    curl {base}/v1/chat/completions -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\',
-        f'      -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "Say hello."}}]}}\'',
-    ]
-    return "\n".join(lines)
-
-
-async def _serve(settings: Settings, catalog: Catalog, reread: Callable[[], Settings]) -> int:
-    check_certificate(settings.server.tls_cert, settings.server.tls_key)
-    sockets = listen(settings.server.host, settings.server.port)
-    port: int = sockets[0].getsockname()[1]
-    process = Process(settings, catalog, reread)
-    await process.open()
-    server_settings = process.settings.server
-    ids = RequestIds()
-    lane = Lane(process.services, serve, server_settings, ids)
-    config = uvicorn.Config(
-        app=process.gateway(ids),
-        host=server_settings.host,
-        port=server_settings.port,
-        http=lane.protocol,  # type: ignore[arg-type]
-        ws=Upgraded,
-        ws_max_size=server_settings.max_message,
-        ws_per_message_deflate=False,
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        backlog=2048,
-        timeout_keep_alive=int(server_settings.keep_alive),
-        timeout_graceful_shutdown=int(server_settings.drain),
-        ssl_certfile=server_settings.tls_cert,
-        ssl_keyfile=server_settings.tls_key,
-    )
-    server = _Server(config, lambda: print(banner(process, port), flush=True))
-    loop = asyncio.get_running_loop()
-    reloads: set[asyncio.Task[None]] = set()
-
-    def reload() -> None:
-        task = loop.create_task(_reload(process))
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    gc.collect()
-    gc.freeze()
-    # Seldom enough to cost little, often enough that the cycles of aborted streams do not pile up.
-    gc.set_threshold(10_000, 10, 10)
-    try:
-        await server.serve(sockets)
-    finally:
-        lane.close()
-        await process.close()
-    return 0 if server.started else 1
-
-
-async def _reload(process: Process) -> None:
-    try:
-        for line in await process.reload():
-            log.warning("%s", line)
-    except ConfigError as error:
-        log.error("the new configuration is refused and the old one stays:\n%s", "\n".join(error.problems))
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server, saying when it listens."""
-
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._ready = ready
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Stop on SIGINT and SIGTERM, gracefully first, at once when asked again. uvicorn would raise the signal
-        once more after that, and the process would die before the ledger is closed."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
-
-    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        await super().startup(sockets)  # type: ignore[arg-type]
-        if self.started:
-            self._ready()
-
-
-def run(path: str | None, overrides: Mapping[str, object]) -> int:
-    """Serve until a signal. Returns the exit code; problems go to standard error."""
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    logging.getLogger("tollway").setLevel(logging.INFO)
-    catalog = load_catalog()
-
-    def reread() -> Settings:
-        return read_settings(path, overrides, catalog)
-
-    try:
-        settings = reread()
-        factory = None
-        with suppress(ImportError):
-            import uvloop
-
-            factory = uvloop.new_event_loop
-        with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(_serve(settings, catalog, reread))
-    except ConfigError as error:
-        for problem in error.problems:
-            print(problem, file=sys.stderr)
-        return 1
-    except (StoreUnavailable, OSError) as error:
-        print(f"tollway cannot start: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 0

@@ -21,7 +21,7 @@ def serve(
     Without a configuration it serves every provider whose usual key is in the environment
     (OPENAI_API_KEY, ANTHROPIC_API_KEY, …). Options win over TOLLWAY_* variables, those over the file.
     """
-    from tollway.app import run
+    from tollway.serving import run
 
     given = {"host": host, "port": port, "workers": workers}
     ctx.exit(run(config, {name: value for name, value in given.items() if value is not None}))
