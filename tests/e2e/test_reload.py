@@ -25,7 +25,7 @@ def config(upstream: RunningSimulator, side: str, **more: object) -> dict[str, o
     models: dict[str, object] = {
         "fast": {"model": "sim/fast+tokens=8", "price": price},
         "paced": {"model": "sim/paced+tokens=12+pace=4ms", "price": price},
-        "patient": {"model": "sim/patient+tokens=60+pace=10ms", "price": price},
+        "patient": {"model": "sim/patient+tokens=300+pace=10ms", "price": price},
         f"only-{side}": {"model": "sim/only", "price": price},
     }
     keys: list[dict[str, object]] = [
