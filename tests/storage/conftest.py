@@ -14,6 +14,7 @@ from tollway.storage.engine import Database
 from tollway.storage.repositories.ledger import Ledger, read_entry
 from tollway.storage.segments import Position
 from tollway.storage.spool import Spool
+from tollway.storage.sqlite import SqliteDatabase
 
 MakeSpool = Callable[..., Spool]
 Store = Callable[..., "object"]
@@ -49,9 +50,22 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
+async def sqlite(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
     opened = Database.open("sqlite:///ledger.db", tmp_path)
+    assert isinstance(opened, SqliteDatabase)
     await opened.migrate()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    """Empty and migrated, of either kind: what is tested on it holds for both."""
+    if request.param == "postgres":
+        opened = Database.open(request.getfixturevalue("postgres_database"), tmp_path)
+    else:
+        opened = Database.open("sqlite:///ledger.db", tmp_path)
+        await opened.migrate()
     yield opened
     await opened.close()
 

@@ -33,8 +33,8 @@ def database(settings: Settings) -> list[Finding]:
             )
         ]
     opened = Database.open(settings.database, Path(settings.data_dir))
-    if not opened.path.exists():
-        return [Finding(check="database", state="ok", found=f"{opened.path} will be made at the first start")]
+    if opened.missing():
+        return [Finding(check="database", state="ok", found=f"{opened.name} will be made at the first start")]
 
     async def look() -> list[Finding]:
         try:
@@ -42,11 +42,14 @@ def database(settings: Settings) -> list[Finding]:
             await opened.write(lambda connection: None, deadline=6.0)
             if found is None:
                 return [
-                    Finding(check="database", state="ok", found=f"{opened.path} is empty and will be filled")
+                    Finding(check="database", state="ok", found=f"{opened.name} is empty and will be filled")
                 ]
-            return [_schema(opened.path, found), await _ledger(settings, opened), *await _newest(opened)]
+            return [_schema(opened.name, found), await _ledger(settings, opened), *await _newest(opened)]
         except StoreUnavailable as error:
-            advice = "check the file, its permissions, the disk, and who else has it open"
+            advice = (
+                "check the file, its permissions, the disk, and who else has it open; "
+                "of a server its address, user, password and disk"
+            )
             return [Finding(check="database", state="fail", found=error.message, advice=advice)]
         finally:
             await opened.close()
@@ -54,20 +57,20 @@ def database(settings: Settings) -> list[Finding]:
     return asyncio.run(look())
 
 
-def _schema(path: Path, found: str) -> Finding:
+def _schema(name: str, found: str) -> Finding:
     if found == HEAD:
-        return Finding(check="database", state="ok", found=f"{path} answers, schema {found}")
+        return Finding(check="database", state="ok", found=f"{name} answers, schema {found}")
     if found < HEAD:
         return Finding(
             check="database",
             state="warn",
-            found=f"{path} has schema {found}, this release {HEAD}",
-            advice="the next start upgrades it; keep a copy of the file before",
+            found=f"{name} has schema {found}, this release {HEAD}",
+            advice="the next start upgrades it (`tollway migrate --plan` shows how); keep a copy before",
         )
     return Finding(
         check="database",
         state="warn",
-        found=f"{path} has schema {found}, newer than this release's {HEAD}",
+        found=f"{name} has schema {found}, newer than this release's {HEAD}",
         advice="use the newer release again",
     )
 

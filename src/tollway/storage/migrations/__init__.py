@@ -1,6 +1,6 @@
 """Bringing a database to this version's schema, without importing Alembic where nothing has to change.
 
-An empty database is made straight from the tables and stamped; an older one is upgraded by Alembic in a
+An empty SQLite file is made straight from the tables and stamped; everything else is done by Alembic in a
 process of its own, so that neither its memory nor its start-up time stay with the server.
 """
 
@@ -25,6 +25,9 @@ HEAD = "0001"
 """The newest file in ``versions/``. Numbers rise, so that an older program knows a newer schema when it
 meets one."""
 
+URL_VARIABLE = "TOLLWAY_MIGRATE_URL"
+"""How the process that migrates is told where."""
+
 _UPGRADE_SECONDS = 600.0
 
 
@@ -37,19 +40,12 @@ def version(connection: Connection) -> str | None:
 
 async def upgrade(database: Database) -> bool:
     """See ``Database.migrate``."""
-    if not database.path.exists():
-        try:
-            os.close(os.open(database.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        except OSError as error:
-            raise StoreUnavailable(
-                f"The database {database.path} cannot be made: {error.strerror}."
-            ) from error
     found = await database.read(version)
     if found == HEAD:
         return False
-    if found is None:
+    if found is None and database.url.startswith("sqlite:"):
         return await database.write(_create)
-    if found > HEAD:
+    if found is not None and found > HEAD:
         # A newer version only adds; it keeps what this one needs.
         _log.warning("the database is at version %s, this program knows %s", found, HEAD)
         return False
@@ -77,7 +73,8 @@ async def upgrade_apart(database: Database) -> None:
         sys.executable,
         "-m",
         "tollway.storage.migrate",
-        f"sqlite:///{database.path.absolute()}",
+        # Not as an argument: anybody may read those, and the password with them.
+        env={**os.environ, URL_VARIABLE: database.url},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -88,9 +85,9 @@ async def upgrade_apart(database: Database) -> None:
         process.kill()
         await process.wait()
         raise StoreUnavailable(
-            f"The database {database.path} was not upgraded within {_UPGRADE_SECONDS:g} s."
+            f"The database {database.name} was not upgraded within {_UPGRADE_SECONDS:g} s."
         ) from error
     if process.returncode != 0:
         last = output.decode(errors="replace").strip().rpartition("\n")[2]
-        raise StoreUnavailable(f"The database {database.path} could not be upgraded: {last}")
-    database.reconnect()
+        raise StoreUnavailable(f"The database {database.name} could not be upgraded: {last}")
+    await database.reconnect()

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects.sqlite import insert
 
+from tollway.storage.columns import insert
 from tollway.storage.engine import Database
 from tollway.storage.tables import bodies
 
@@ -43,7 +43,9 @@ class Bodies:
             for body in batch
         ]
         await self._database.write(
-            lambda connection: connection.execute(insert(bodies).on_conflict_do_nothing(), rows) and None
+            lambda connection: (
+                connection.execute(insert(connection, bodies).on_conflict_do_nothing(), rows) and None
+            )
         )
 
     async def find(self, event_id: str) -> Body | None:

@@ -4,22 +4,23 @@ server polls it to notice what the command line or another process did."""
 from __future__ import annotations
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects.sqlite import insert
 
+from tollway.storage.columns import insert
 from tollway.storage.engine import Database
 from tollway.storage.tables import generation
 
 _NAME = "admin"
 _READ = select(generation.c.number).where(generation.c.name == _NAME)
-_FIRST = insert(generation).values(name=_NAME, number=1)
-_BUMP = _FIRST.on_conflict_do_update(
-    index_elements=[generation.c.name], set_={"number": generation.c.number + 1}
-)
 
 
 def bump(connection: Connection) -> None:
     """Called inside every transaction that changes what a running server must know."""
-    connection.execute(_BUMP)
+    first = insert(connection, generation).values(name=_NAME, number=1)
+    connection.execute(
+        first.on_conflict_do_update(
+            index_elements=[generation.c.name], set_={"number": generation.c.number + 1}
+        )
+    )
 
 
 class Generation:

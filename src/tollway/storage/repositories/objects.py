@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import msgspec
 from sqlalchemy import Connection, RowMapping, and_, delete, or_, select
-from sqlalchemy.dialects.sqlite import insert
 
 from tollway.model.artifact import LOCAL, Artifact, Query
+from tollway.storage.columns import insert
 from tollway.storage.engine import Database
 from tollway.storage.tables import objects
 
@@ -38,18 +38,17 @@ class Objects:
         rows = [msgspec.structs.asdict(one) for one in artifacts]
         if not rows:
             return set()
-        adding = insert(objects)
-        putting = adding.on_conflict_do_update(
-            index_elements=[objects.c.id],
-            set_={name: adding.excluded[name] for name in _NAMES if name not in _KEPT},
-            where=and_(
-                objects.c.owner == adding.excluded.owner, objects.c.provider == adding.excluded.provider
-            ),
-        )
-
         owners = {one.id: one.owner for one in artifacts}
 
         def work(connection: Connection) -> set[str]:
+            adding = insert(connection, objects)
+            putting = adding.on_conflict_do_update(
+                index_elements=[objects.c.id],
+                set_={name: adding.excluded[name] for name in _NAMES if name not in _KEPT},
+                where=and_(
+                    objects.c.owner == adding.excluded.owner, objects.c.provider == adding.excluded.provider
+                ),
+            )
             connection.execute(putting, rows)
             found = select(objects.c.id, objects.c.owner).where(objects.c.id.in_(owners))
             return {row.id for row in connection.execute(found) if row.owner != owners[row.id]}

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, select
-from sqlalchemy.dialects.sqlite import insert
 
 from tollway.model.stored_response import UNFINISHED, StoredResponse
+from tollway.storage.columns import insert
 from tollway.storage.engine import Database
 from tollway.storage.tables import responses
 
@@ -31,15 +31,17 @@ class Responses:
         """Add, or replace one's own. A row of another owner stays as it is."""
         if not batch:
             return
-        adding = insert(responses)
-        putting = adding.on_conflict_do_update(
-            index_elements=[responses.c.id],
-            set_={name: adding.excluded[name] for name in _NAMES if name not in ("id", "owner")},
-            where=responses.c.owner == adding.excluded.owner,
-        )
-        await self._database.write(
-            lambda connection: connection.execute(putting, [_row(one) for one in batch]) and None
-        )
+
+        def work(connection: Connection) -> None:
+            adding = insert(connection, responses)
+            putting = adding.on_conflict_do_update(
+                index_elements=[responses.c.id],
+                set_={name: adding.excluded[name] for name in _NAMES if name not in ("id", "owner")},
+                where=responses.c.owner == adding.excluded.owner,
+            )
+            connection.execute(putting, [_row(one) for one in batch])
+
+        await self._database.write(work)
 
     async def find(self, id: str) -> StoredResponse | None:
         return await self._database.read(lambda connection: _find(connection, id), deadline=5.0)
