@@ -22,7 +22,7 @@ from tollway.model.key import Budget
         ("{name: a, key: x, limit: {rpm: 1}}", 'unknown setting "limit" in key a; did you mean "limits"?'),
         ("{name: a, key: x, limits: {rpm: 0}}", 'limits.rpm: expected a whole number from 1 to 1000000000000, not "0"'),
         ("{name: a, key: x, budget: {per: day}}", "budget.usd is missing: how many dollars?"),
-        ("{name: a, key: x, budget: {usd: 1, per: mounth}}", 'budget.per: expected day, week, month, total or a number of days such as 30d, not "mounth"'),
+        ("{name: a, key: x, budget: {usd: 1, per: mounth}}", 'budget.per: expected day, week, month, quarter, year, total or a number of days such as 30d, not "mounth"'),
         ("{name: a, key: x, budget: [1usd/day, 2usd/day]}", "key a: budget: names the same period twice"),
         ("{name: a, key: x, expires: 30d}", "key a: expires: expected a date such as 2027-01-31 or 2027-01-31T12:00:00Z (a file has no moment to count from)"),
         ("{name: a, key: x, expires: 9999-12-31T23:59:59-14:00}", "key a: expires: a date lies in the years 1970 to 9999"),

@@ -9,9 +9,10 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from tollway.config.load import load_settings
-from tollway.config.settings import Settings
+from tollway.config.settings import RedisSettings, Settings
 from tollway.errors import ConfigError
 from tollway.model.clocks import Clocks
 from tollway.model.key import Budget, RateLimit
@@ -159,13 +160,32 @@ def test_require_key_needs_a_loopback_address(
     assert problem.startswith("TOLLWAY_HOST: ")
 
 
-def test_several_processes_are_refused_with_the_reason(problems: Callable[..., list[str]]) -> None:
+def test_several_processes_need_redis_and_the_refusal_says_why(
+    load: Callable[..., Settings], problems: Callable[..., list[str]]
+) -> None:
     (problem,) = problems("server: {workers: 4}\n")
-    assert "4 processes need shared counters" in problem
+    assert problem.startswith("tollway.yaml:1: workers: 4 processes share their counters through Redis")
     assert "run one process" in problem
     assert problems("", {}, {"workers": 2})[0].startswith("--workers: ")
-    (problem,) = problems("redis: redis://localhost\n")
-    assert "not part of this version" in problem
+    found = load("server: {workers: 4}\nredis: redis://localhost\n")
+    assert (found.server.workers, found.redis) == (4, RedisSettings(url=Secret("redis://localhost")))
+
+
+def test_redis_is_an_address_or_a_mapping(
+    load: Callable[..., Settings], problems: Callable[..., list[str]]
+) -> None:
+    text = "redis: {url: 'rediss://u:pass@cache:6380/1', prefix: tw, cluster: true, timeout: 100ms, heartbeat: 3s}\n"
+    written = RedisSettings(
+        url=Secret("rediss://u:pass@cache:6380/1"), prefix="tw", cluster=True, timeout=0.1, heartbeat=3.0
+    )
+    assert load(text).redis == written
+    elsewhere = load(text, {"TOLLWAY_REDIS_URL": "redis://other"}).redis
+    assert elsewhere == structs.replace(written, url=Secret("redis://other"))
+    assert problems("redis: {prefix: tw}\n") == [
+        "tollway.yaml:1: redis: url is missing: redis://… or rediss://…"
+    ]
+    (problem,) = problems("redis: http://u:hunter2hunter2@cache\n")
+    assert problem == "tollway.yaml:1: redis: expected redis://… or rediss://…"
 
 
 def test_the_database_is_a_file_or_none(problems: Callable[..., list[str]]) -> None:
@@ -180,7 +200,7 @@ def test_the_database_is_a_file_or_none(problems: Callable[..., list[str]]) -> N
 
 
 def test_settings_of_later_versions_are_named(problems: Callable[..., list[str]]) -> None:
-    for line in ("guardrails: [a]", "mcp_servers: {a: b}", "auth: [x]", "teams: [a]"):
+    for line in ("guardrails: [a]", "mcp_servers: {a: b}", "auth: [x]"):
         (problem,) = problems(line)
         assert problem.startswith("tollway.yaml:1: ")
         assert "not part of this version" in problem

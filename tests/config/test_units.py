@@ -83,7 +83,10 @@ def test_budgets(text: str, budget: Budget) -> None:
     assert units.budget(text) == budget
 
 
-@pytest.mark.parametrize("text", ["", "usd/month", "10eur/month", "10usd/year", "-1usd", "1.2.3", "10usd/0d"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "usd/month", "10eur/month", "10usd/decade", "1.5tokens", "0requests", "-1usd", "1.2.3", "10usd/0d"],
+)
 def test_budgets_refused(text: str) -> None:
     with pytest.raises(ValueError):
         units.budget(text)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from datetime import UTC, datetime
 
-from tollway.config import reading, units
+import msgspec
+
+from tollway.config import reading
 from tollway.config.reading import Table
 from tollway.config.report import Bad, Report, closest, shown
+from tollway.config.terms import read_expiry, read_metadata, read_terms
 from tollway.config.yaml_marks import Mapping, Node, Sequence
-from tollway.model.key import Budget, RateLimit, VirtualKey
+from tollway.model.key import RateLimit, VirtualKey
 from tollway.model.secret import Secret
-
-_MOST = 1_000_000_000_000
-_LATEST = 253402300799.0
 
 
 def read_keys(
@@ -44,8 +43,8 @@ def read_keys(
         hashes.setdefault(key.hash, key.name)
         if admin_key is not None and key.hash == key_hash(admin_key.reveal()):
             report.add(item.line, f"key {key.name}: has the same value as the admin key")
-        for model in key.models:
-            if "/" not in model and "*" not in model and model not in public:
+        for model in (*key.models, *key.more.denied_models):
+            if not known_model(model, public):
                 report.add(
                     item.line,
                     f"key {key.name}: models names {shown(model)}, which is not under models",
@@ -53,6 +52,11 @@ def read_keys(
                 )
         found.append(key)
     return tuple(found)
+
+
+def known_model(model: str, public: Collection[str]) -> bool:
+    """Whether an allow- or deny-list may name it: a public name, ``provider/model``, a wildcard, an access group."""
+    return "/" in model or "*" in model or model.startswith("group:") or model in public
 
 
 def key_hash(value: str) -> str:
@@ -79,20 +83,26 @@ def _key(node: Node, report: Report) -> VirtualKey | None:
         if not table.has(needed):
             report.add(table.line, f"{table.place}: {needed} is missing")
     value = table.get("key", reading.secret, None)
+    terms = read_terms(table)
     found = VirtualKey(
         id=f"key_{key_hash(f'file:{name}')[:20]}",
         name=name or "",
         hash=key_hash(value.reveal()) if value else "",
         hint=key_hint(value.reveal()) if value else "",
-        models=table.get("models", reading.many(reading.name, "models"), ()),
-        budgets=table.get("budget", _budgets, ()),
-        limits=table.get("limits", _limits, RateLimit()),
+        models=terms.models,
+        budgets=terms.budgets,
+        limits=terms.limits,
+        more=msgspec.structs.replace(terms, models=(), budgets=(), limits=RateLimit()),
+        organization=table.get("organization", reading.label, None),
         team=table.get("team", reading.label, None),
+        project=table.get("project", reading.label, None),
         user=table.get("user", reading.label, None),
         customer=table.get("customer", reading.label, None),
         tags=table.get("tags", reading.many(reading.label, "tags"), ()),
-        metadata=table.get("metadata", _metadata, {}),
-        expires_at=table.get("expires", _expires, None),
+        metadata=table.get("metadata", read_metadata, {}),
+        description=table.get("description", reading.label, ""),
+        service=table.get("service", reading.boolean, False),
+        expires_at=table.get("expires", read_expiry, None),
         blocked=table.get("blocked", reading.boolean, False),
         owner="file",
     )
@@ -108,64 +118,3 @@ def _name(node: Node, report: Report) -> str:
     if found.startswith(("key_", "sk-")):
         raise Bad("must not begin with key_ or sk-: ids and secrets look like that")
     return found
-
-
-def _budgets(node: Node, report: Report) -> tuple[Budget, ...]:
-    found = reading.many(_budget, "budget")(node, report)
-    if len({budget.per for budget in found}) < len(found):
-        raise Bad("names the same period twice")
-    return found
-
-
-def _budget(node: Node, report: Report) -> Budget:
-    """``{usd: 10, per: month, strict: true}`` or ``10usd/month``."""
-    if not isinstance(node, Mapping):
-        try:
-            return units.budget(reading.text_of(node))
-        except ValueError as error:
-            raise Bad(f"{error}, not {reading.told(node)}") from None
-    table = Table(node, report, "budget")
-    if not table.has("usd"):
-        report.add(table.line, "budget.usd is missing: how many dollars?")
-    found = Budget(
-        limit=table.get("usd", reading.dollars, 0),
-        per=table.get("per", reading.period, "total"),
-        strict=table.get("strict", reading.boolean, False),
-    )
-    table.finish()
-    return found
-
-
-def _limits(node: Node, report: Report) -> RateLimit:
-    table = Table(node, report, "limits")
-    count = reading.integer(1, _MOST)
-    found = RateLimit(
-        rpm=table.get("rpm", count, None),
-        tpm=table.get("tpm", count, None),
-        rpd=table.get("rpd", count, None),
-        tpd=table.get("tpd", count, None),
-        parallel=table.get("parallel", count, None),
-    )
-    table.finish()
-    return found
-
-
-def _metadata(node: Node, _: Report) -> dict[str, str]:
-    if not isinstance(node, Mapping):
-        raise Bad("expected names with their values")
-    return {name: reading.text_of(value) for name, value in node.entries.items()}
-
-
-def _expires(node: Node, _: Report) -> float:
-    """An ISO date or time, UTC unless it says otherwise, to Unix seconds."""
-    try:
-        moment = datetime.fromisoformat(reading.text_of(node))
-        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        # ``30d`` would begin anew at every start of the server, so that the key never expired.
-        raise Bad(
-            "expected a date such as 2027-01-31 or 2027-01-31T12:00:00Z (a file has no moment to count from)"
-        ) from None
-    if not 0 <= seconds <= _LATEST:
-        raise Bad("a date lies in the years 1970 to 9999")
-    return seconds

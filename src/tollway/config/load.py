@@ -22,6 +22,7 @@ from tollway.config.reading import Table
 from tollway.config.report import Bad, Report
 from tollway.config.sections import PORT, read_logs, read_server, read_sink, read_spool
 from tollway.config.settings import LogSettings, ProviderSettings, ServerSettings, Settings, SpoolSettings
+from tollway.config.tenants import placed_keys, read_directory
 from tollway.config.yaml_marks import EMPTY, MAX_BYTES, Node, Scalar, parse
 from tollway.config.yaml_marks import Mapping as MappingNode
 from tollway.errors import ConfigError
@@ -29,7 +30,6 @@ from tollway.errors import ConfigError
 FILE_NAME = "tollway.yaml"
 
 _NOT_YET = {
-    "teams": "teams with settings of their own are not part of this version; give each key a `team:` label",
     "guardrails": "guardrails are not part of this version",
     "mcp_servers": "the MCP gateway is not part of this version",
     "auth": "single sign-on is not part of this version; clients use keys, the administrator the admin key",
@@ -84,6 +84,9 @@ def load_settings(
     database = outside.get("database", _database, table.get("database", _database, "sqlite:///tollway.db"))
     providers, discovered = _providers(table, environ, catalog_names, discover)
     known = Known(providers, catalog_names, discovered=not table.has("providers"))
+    public = table.names_in("models")
+    shared_by = read_directory(table, public)
+    keys = table.get("keys", lambda node, report: read_keys(node, report, admin_key, public), ())
     settings = Settings(
         server=server,
         admin_key=admin_key,
@@ -95,9 +98,8 @@ def load_settings(
         budget_status=table.get("budget_status", reading.integer(400, 499), 402),
         providers=providers,
         models=table.get("models", lambda node, report: read_models(node, report, known), ()),
-        keys=table.get(
-            "keys", lambda node, report: read_keys(node, report, admin_key, table.names_in("models")), ()
-        ),
+        keys=placed_keys(keys, shared_by, table.line_of("keys"), report),
+        directory=shared_by,
         sinks=table.get("sinks", reading.many(read_sink, "sinks"), ()),
         logs=table.get("logs", read_logs, LogSettings()),
         spool=table.get("spool", read_spool, SpoolSettings()),

@@ -14,6 +14,7 @@ from tollway.model.deployment import Retry, Strategy
 from tollway.model.key import VirtualKey
 from tollway.model.price import Rates
 from tollway.model.secret import Secret
+from tollway.model.tenant import Directory
 
 
 class ServerSettings(Struct, frozen=True, kw_only=True):
@@ -140,6 +141,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     providers: tuple[ProviderSettings, ...] = ()
     models: tuple[ModelSettings, ...] = ()
     keys: tuple[VirtualKey, ...] = ()
+    directory: Directory = Directory()
     sinks: tuple[SinkSettings, ...] = ()
     logs: LogSettings = LogSettings()
     spool: SpoolSettings = SpoolSettings()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal, InvalidOperation
+from typing import Literal
 
 from tollway.model.key import Budget
 from tollway.model.money import NANO, Money, from_usd
@@ -26,10 +27,11 @@ _DURATION = re.compile(r"(?:[0-9]{1,12}(?:\.[0-9]{1,9})?(?:ms|s|m|h|d|w))+\Z")
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)")
 _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?\Z")
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?([a-zA-Z]{0,3})\Z")
-_BUDGET = re.compile(r"([0-9.]{1,30}) ?(?:usd|USD|\$)?(?: ?/ ?([a-z0-9]{1,8}))?\Z")
+_BUDGET = re.compile(r"([0-9.]{1,30}) ?(usd|USD|\$|tokens|requests)?(?: ?/ ?([a-z0-9]{1,8}))?\Z")
+_WHOLE = re.compile(r"[1-9][0-9]{0,11}\Z")
 _DAYS = re.compile(r"([1-9][0-9]{0,3})d\Z")
 
-PERIODS = ("day", "week", "month", "total")
+PERIODS = ("day", "week", "month", "quarter", "year", "total")
 LONGEST = 100 * 366 * 86400.0
 
 
@@ -75,15 +77,21 @@ def dollars(text: str) -> Money:
 
 
 def period(text: str) -> str:
-    """``day``, ``week``, ``month``, ``total`` or a number of days such as ``30d``."""
+    """``day``, ``week``, ``month``, ``quarter``, ``year``, ``total`` or a number of days such as ``30d``."""
     if text in PERIODS or _DAYS.match(text):
         return text
-    raise ValueError("expected day, week, month, total or a number of days such as 30d")
+    raise ValueError("expected day, week, month, quarter, year, total or a number of days such as 30d")
 
 
 def budget(text: str) -> Budget:
-    """``10usd/month``, ``2.50/30d``, ``100usd`` (in total)."""
+    """``10usd/month``, ``2.50/30d``, ``100usd`` (in total), ``1000000tokens/day``, ``500requests``."""
     match = _BUDGET.match(text.strip())
     if match is None:
-        raise ValueError("expected a budget such as 10usd/month, 5usd/30d or 100usd")
-    return Budget(limit=dollars(match.group(1)), per=period(match.group(2) or "total"))
+        raise ValueError("expected a budget such as 10usd/month, 1000000tokens/day or 100usd")
+    amount, unit, per = match.groups()
+    if unit not in ("tokens", "requests"):
+        return Budget(limit=dollars(amount), per=period(per or "total"))
+    if not _WHOLE.match(amount):
+        raise ValueError(f"expected a whole number of {unit}")
+    counted: Literal["tokens", "requests"] = "tokens" if unit == "tokens" else "requests"
+    return Budget(limit=int(amount), unit=counted, per=period(per or "total"))
