@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 if TYPE_CHECKING:
     from postgres_server import PostgresServer
+    from redis_server import RedisServer
 
 _numbers = count(1)
 
@@ -60,3 +61,12 @@ def postgres_empty(postgres: PostgresServer, request: pytest.FixtureRequest) -> 
     postgres.sql(f"CREATE DATABASE {name}")
     request.addfinalizer(lambda: postgres.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))  # noqa: PT021
     return postgres.url(name)
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[RedisServer]:
+    """A Redis server of this session's own. Tests share it: each takes a prefix of its own, and none stops it."""
+    from redis_server import RedisServer
+
+    with RedisServer() as server:
+        yield server

@@ -5,6 +5,7 @@ An engine decides all claims of a reservation together or none. Amounts are inte
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -117,3 +118,46 @@ class Counters(Protocol):
 
     def held(self) -> int:
         """How many reservations are open (all claims of one request count once)."""
+
+
+class PubSub(Protocol):
+    """Short notices between processes. A notice may be lost while the bus is away, never silently: whoever subscribed
+    is told that it may have missed something and reads the truth where it is kept."""
+
+    async def start(self) -> None:
+        """Begin to listen. Never fails because the bus is away: it is tried until it is there."""
+
+    async def close(self) -> None: ...
+
+    async def publish(self, channel: str, payload: bytes) -> bool:
+        """To every subscriber of every process, this one included. False: the bus is away and nobody was told."""
+
+    def subscribe(
+        self, channel: str, callback: Callable[[bytes], None], missed: Callable[[], None] | None = None
+    ) -> Callable[[], None]:
+        """Call ``callback`` on the loop with every payload. ``missed`` is called each time listening begins, the first
+        time included: what was published before that moment is unknown. Returns what ends the subscription."""
+
+
+class Lease(Protocol):
+    """A lock that is held until its time is over. ``fence`` grows with every acquisition of its name, so a store can
+    refuse a writer who was overtaken."""
+
+    name: str
+    fence: int
+
+    def held(self) -> bool:
+        """Whether it is surely still held, by this process's own clock. Ask before every write."""
+
+    async def renew(self) -> bool:
+        """Hold it for its full time again. False: it was lost, or the store is away (then ``held`` tells)."""
+
+    async def release(self) -> None:
+        """Let the next one have it at once. Does nothing when it was lost already."""
+
+
+class Lock(Protocol):
+    """One holder at a time among all processes that share the store."""
+
+    async def acquire(self, name: str, seconds: float) -> Lease | None:
+        """None: somebody else holds it, or the store is away. Never waits for the holder."""
