@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import random
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from tollway.administrator import prepare, read_digest, unwritable
 from tollway.config.load import load_settings
 from tollway.config.settings import Settings, SinkSettings
 from tollway.demo import Demo
@@ -46,6 +46,7 @@ from tollway.shared.memory import MemoryCounters
 from tollway.shared.periods import period
 from tollway.sinks import open_sinks
 from tollway.storage.spool import Spool
+from tollway.worker import Place
 
 if TYPE_CHECKING:  # SQLAlchemy is imported only where there is a database
     from tollway.jobs.mind_objects import MindObjects
@@ -65,9 +66,6 @@ POLL = 0.5
 
 DRAIN = 10.0
 
-ADMIN_DIGEST = "admin_key.sha256"
-
-
 def read_settings(path: str | None, overrides: Mapping[str, object], catalog: Catalog) -> Settings:
     """The settings of this process. Raises ConfigError."""
 
@@ -86,8 +84,16 @@ def iso(seconds: float) -> str:
 class Process:
     """One gateway process: everything that lives as long as it does. ``open`` builds it, ``close`` ends it."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, reread: Callable[[], Settings]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        reread: Callable[[], Settings],
+        place: Place | None = None,
+    ) -> None:
+        """``place``: among several workers; None serves alone."""
         self.settings = settings
+        self.place = place
         self.catalog = catalog
         self.prices = PriceBook.load()
         self.generation = 0
@@ -121,17 +127,13 @@ class Process:
     async def open(self) -> None:
         settings = self.settings
         data_dir = Path(settings.data_dir)
+        if self.place is None:
+            self.new_admin_key = prepare(settings)
+        self._admin_digest = read_digest(settings)
         try:
-            data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)  # noqa: ASYNC240 - nothing is served yet
-            self.spool = Spool(data_dir / "spool", settings.spool)
-            self._admin_digest = self._admin(data_dir)
+            self.spool = Spool(self._spool_directory(data_dir), settings.spool)
         except OSError as error:
-            raise ConfigError(
-                [
-                    f"The data directory {data_dir} cannot be written: {error.strerror or error}. Set TOLLWAY_DATA_DIR "
-                    "or data_dir to one that this user may write."
-                ]
-            ) from error
+            raise unwritable(data_dir, error) from error
         for line in self.catalog.incomplete(os.environ) if settings.source is None else ():
             log.warning("%s", line)
         if not settings.providers:
@@ -275,21 +277,10 @@ class Process:
             snapshot.admit_admin(self._admin_digest)
         return snapshot
 
-    def _admin(self, data_dir: Path) -> bytes | None:
-        """The digest of the generated admin key; None when the configuration names one. The key is shown once."""
-        if self.settings.admin_key is not None:
-            return None
-        path = data_dir / ADMIN_DIGEST
-        with suppress(OSError, ValueError):
-            digest = bytes.fromhex(path.read_text().strip())
-            if len(digest) == 32:
-                return digest
-        self.new_admin_key = "sk-tw-admin-" + secrets.token_urlsafe(32)
-        digest = sha256(self.new_admin_key.encode()).digest()
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(digest.hex() + "\n")
-        return digest
+    def _spool_directory(self, data_dir: Path) -> Path:
+        """Every worker has its own; a lone process has the first one's, and takes over what that left."""
+        number = self.place.worker if self.place is not None else 0
+        return data_dir / "spool" / str(number) if number else data_dir / "spool"
 
     # What changes while the process runs.
 
@@ -375,6 +366,8 @@ class Process:
             parts["spool"] = self.spool.degraded
         if self.ledger.degraded:
             parts["ledger"] = self.ledger.degraded
+        if self.place is not None and (serving := self.place.board.serving()) < self.place.board.workers:
+            parts["workers"] = f"{serving} of {self.place.board.workers} workers serve."
         return parts
 
     def _degrade(self, part: str, reason: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tollway import __version__
-from tollway.app import ADMIN_DIGEST, Process
+from tollway.administrator import ADMIN_DIGEST
+from tollway.app import Process
 
 
 def banner(process: Process, port: int) -> str:

@@ -7,11 +7,12 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import uvicorn
 
+from tollway.administrator import prepare
 from tollway.app import Process, read_settings
 from tollway.banner import banner
 from tollway.config.settings import Settings
@@ -22,16 +23,28 @@ from tollway.http.listening import check_certificate, listen
 from tollway.http.sockets import Upgraded
 from tollway.pipeline.serve import serve
 from tollway.providers.catalog import Catalog, load_catalog
+from tollway.supervisor import Supervisor
+from tollway.worker import Place
 
 log = logging.getLogger("tollway")
 
 
-async def _serve(settings: Settings, catalog: Catalog, reread: Callable[[], Settings]) -> int:
-    check_certificate(settings.server.tls_cert, settings.server.tls_key)
-    sockets = listen(settings.server.host, settings.server.port)
+async def _serve(
+    settings: Settings,
+    catalog: Catalog,
+    reread: Callable[[], Settings],
+    place: Place | None = None,
+    new_admin_key: str | None = None,
+) -> int:
+    if place is None:
+        check_certificate(settings.server.tls_cert, settings.server.tls_key)
+        sockets = listen(settings.server.host, settings.server.port)
+    else:
+        sockets = place.sockets
     port: int = sockets[0].getsockname()[1]
-    process = Process(settings, catalog, reread)
+    process = Process(settings, catalog, reread, place)
     await process.open()
+    process.new_admin_key = process.new_admin_key or new_admin_key
     server_settings = process.settings.server
     ids = RequestIds()
     lane = Lane(process.services, serve, server_settings, ids)
@@ -53,7 +66,14 @@ async def _serve(settings: Settings, catalog: Catalog, reread: Callable[[], Sett
         ssl_certfile=server_settings.tls_cert,
         ssl_keyfile=server_settings.tls_key,
     )
-    server = _Server(config, lambda: print(banner(process, port), flush=True))
+
+    def ready() -> None:
+        if place is None:
+            print(banner(process, port), flush=True)
+        else:
+            place.tell("serving", banner(process, port) if place.worker == 0 else "")
+
+    server = _Server(config, ready)
     loop = asyncio.get_running_loop()
     reloads: set[asyncio.Task[None]] = set()
 
@@ -63,6 +83,8 @@ async def _serve(settings: Settings, catalog: Catalog, reread: Callable[[], Sett
         task.add_done_callback(reloads.discard)
 
     loop.add_signal_handler(signal.SIGHUP, reload)
+    if place is not None:
+        loop.add_reader(place.lifeline, _orphaned, server, place.lifeline)
     gc.collect()
     gc.freeze()
     # Seldom enough to cost little, often enough that the cycles of aborted streams do not pile up.
@@ -81,6 +103,13 @@ async def _reload(process: Process) -> None:
             log.warning("%s", line)
     except ConfigError as error:
         log.error("the new configuration is refused and the old one stays:\n%s", "\n".join(error.problems))
+
+
+def _orphaned(server: _Server, lifeline: int) -> None:
+    """The supervisor has died: nobody would replace this worker nor end it, so it ends as if it had been told to."""
+    asyncio.get_running_loop().remove_reader(lifeline)
+    log.error("the supervisor has gone; this worker ends")
+    server.should_exit = True
 
 
 class _Server(uvicorn.Server):
@@ -122,13 +151,9 @@ def run(path: str | None, overrides: Mapping[str, object]) -> int:
 
     try:
         settings = reread()
-        factory = None
-        with suppress(ImportError):
-            import uvloop
-
-            factory = uvloop.new_event_loop
-        with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(_serve(settings, catalog, reread))
+        if settings.server.workers > 1:
+            return _supervise(settings, catalog, reread)
+        return _loop(lambda: _serve(settings, catalog, reread))
     except ConfigError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
@@ -138,3 +163,41 @@ def run(path: str | None, overrides: Mapping[str, object]) -> int:
         return 1
     except KeyboardInterrupt:
         return 0
+
+
+def _supervise(settings: Settings, catalog: Catalog, reread: Callable[[], Settings]) -> int:
+    """Several workers. What they import is imported here already: they start at once, and share the memory."""
+    server = settings.server
+    check_certificate(server.tls_cert, server.tls_key)
+    new_admin_key = prepare(settings)
+    latest = settings
+
+    def reload() -> None:
+        nonlocal latest
+        with suppress(ConfigError):  # the workers say what is wrong with it, and keep the old one too
+            latest = reread()
+
+    def work(place: Place) -> int:
+        # Its predecessors may have read a newer configuration than the supervisor was started with.
+        try:
+            return _loop(lambda: _serve(latest, catalog, reread, place, new_admin_key))
+        except ConfigError as error:
+            print("\n".join(error.problems), file=sys.stderr)
+        except (StoreUnavailable, OSError) as error:
+            print(f"worker {place.worker} cannot start: {error}", file=sys.stderr)
+        return 1
+
+    supervisor = Supervisor(server.workers, server.host, server.port, server.drain, work, reload)
+    gc.collect()
+    gc.freeze()
+    return supervisor.run()
+
+
+def _loop(main: Callable[[], Coroutine[None, None, int]]) -> int:
+    factory = None
+    with suppress(ImportError):
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tollway.admin.context import COMMAND_LINE, Context
-from tollway.config.settings import ProviderSettings, Settings
+from tollway.config.settings import ProviderSettings, RedisSettings, Settings
 from tollway.model.deployment import Deployment, Route
 from tollway.model.key import RateLimit, VirtualKey
 from tollway.model.price import Price, Rates
@@ -37,7 +37,7 @@ SETTINGS = Settings(
     admin_key=Secret(ADMIN_KEY),
     source="tollway.yaml",
     database="sqlite:///tollway.db",
-    redis="redis://user:hunter2@cache:6379/0",
+    redis=RedisSettings(url=Secret("redis://user:hunter2@cache:6379/0")),
     keys=(FILE_KEY,),
     providers=(
         ProviderSettings(name="openai", type="openai", api_key=Secret("sk-provider-secret")),

@@ -77,7 +77,7 @@ def test_a_running_server_follows_the_keys_of_the_command_line(
 def test_a_configuration_that_cannot_be_served_is_one(tollway: Run) -> None:
     done = tollway("serve", "--workers", "2", TOLLWAY_PORT="x")
     assert done.returncode == 1
-    assert "--workers: workers: 2 processes need shared counters" in done.stderr
+    assert "--workers: workers: 2 processes share their counters through Redis" in done.stderr
     assert "TOLLWAY_PORT: expected a whole number" in done.stderr
 
 

@@ -116,7 +116,7 @@ async def effective(context: Context) -> EffectiveConfig:
         admin_key_set=bool(settings.admin_key),
         require_key=settings.require_key,
         database=redacted(settings.database),
-        redis=redacted(settings.redis),
+        redis=redacted(settings.redis.url.reveal() if settings.redis else None),
         data_dir=settings.data_dir,
         unpriced=settings.unpriced,
         budget_status=settings.budget_status,

@@ -11,7 +11,7 @@ from tollway.cli.loading import config_option
 @config_option
 @click.option("--host", help="Address to listen on (127.0.0.1 unless configured).")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on (4000 unless configured).")
-@click.option("--workers", type=click.IntRange(1), help="Processes; this version serves with one.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; more than one need redis: configured.")
 @click.pass_context
 def serve(
     ctx: click.Context, config: str | None, host: str | None, port: int | None, workers: int | None

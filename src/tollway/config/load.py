@@ -20,8 +20,15 @@ from tollway.config.models import Known, read_models
 from tollway.config.providers import read_providers
 from tollway.config.reading import Table
 from tollway.config.report import Bad, Report
-from tollway.config.sections import PORT, read_logs, read_server, read_sink, read_spool
-from tollway.config.settings import LogSettings, ProviderSettings, ServerSettings, Settings, SpoolSettings
+from tollway.config.sections import PORT, read_logs, read_redis, read_server, read_sink, read_spool
+from tollway.config.settings import (
+    LogSettings,
+    ProviderSettings,
+    RedisSettings,
+    ServerSettings,
+    Settings,
+    SpoolSettings,
+)
 from tollway.config.tenants import placed_keys, read_directory
 from tollway.config.yaml_marks import EMPTY, MAX_BYTES, Node, Scalar, parse
 from tollway.config.yaml_marks import Mapping as MappingNode
@@ -92,7 +99,7 @@ def load_settings(
         admin_key=admin_key,
         require_key=table.get("require_key", reading.boolean, True),
         database=_placed(database, directory),
-        redis=outside.get("redis", _redis, table.get("redis", _redis, None)),
+        redis=_redis(table, outside),
         data_dir=str(directory),
         unpriced=table.get("unpriced", reading.choice("allow", "refuse"), "allow"),
         budget_status=table.get("budget_status", reading.integer(400, 499), 402),
@@ -232,11 +239,13 @@ def _database(node: Node, _: Report) -> str:
     raise Bad("expected sqlite:///tollway.db, postgresql://… or none")
 
 
-def _redis(node: Node, _: Report) -> str:
-    found = reading.text_of(node).strip()
-    if found.partition("://")[0] not in ("redis", "rediss"):
-        raise Bad("expected redis://… or rediss://…")
-    return found
+def _redis(table: Table, outside: _Outside) -> RedisSettings | None:
+    """The address may stand beside the file, the rest is the file's."""
+    inside = table.get("redis", read_redis, None)
+    given = outside.get("redis", read_redis, None)
+    if inside is None or given is None:
+        return given or inside
+    return msgspec.structs.replace(inside, url=given.url)
 
 
 def _placed(database: str, directory: Path) -> str | None:
@@ -269,13 +278,13 @@ def _check(settings: Settings, table: Table, outside: _Outside) -> None:
             f"require_key: false is accepted on a loopback address only, and the server listens on "
             f"{settings.server.host}; use host 127.0.0.1, or give clients keys",
         )
-    if settings.server.workers > 1:
+    if settings.server.workers > 1 and settings.redis is None and not table.has("redis"):
         outside.blame(
             "workers",
             table,
             "server",
-            f"workers: {settings.server.workers} processes need shared counters, and the counters of this "
-            "version live in one process (Redis counters are not part of it); run one process",
+            f"workers: {settings.server.workers} processes share their counters through Redis, or no budget and no "
+            "limit would hold; set redis: redis://…, or run one process",
         )
     if settings.database is not None and not settings.database.startswith("sqlite:///"):
         outside.blame(
@@ -283,12 +292,4 @@ def _check(settings: Settings, table: Table, outside: _Outside) -> None:
             table,
             "database",
             "database: only SQLite files (sqlite:///tollway.db) and none are part of this version",
-        )
-    if settings.redis is not None:
-        outside.blame(
-            "redis",
-            table,
-            "redis",
-            "redis: Redis counters are not part of this version, so servers with one Redis would not share "
-            "budgets; remove it and run one process",
         )

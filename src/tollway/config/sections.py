@@ -1,12 +1,13 @@
-"""The small sections: ``server:``, ``sinks:``, ``logs:`` and ``spool:``."""
+"""The small sections: ``server:``, ``redis:``, ``sinks:``, ``logs:`` and ``spool:``."""
 
 from __future__ import annotations
 
 from tollway.config import reading
 from tollway.config.reading import Table
 from tollway.config.report import Bad, Report
-from tollway.config.settings import LogSettings, ServerSettings, SinkSettings, SpoolSettings
+from tollway.config.settings import LogSettings, RedisSettings, ServerSettings, SinkSettings, SpoolSettings
 from tollway.config.yaml_marks import Node, Scalar
+from tollway.model.secret import Secret
 
 _KIB = 1024
 _GIB = 1024**3
@@ -41,6 +42,38 @@ def read_server(node: Node, report: Report) -> ServerSettings:
     if table.has("tls_cert") != table.has("tls_key"):
         report.add(table.line, "server: tls_cert and tls_key belong together; one of them is missing")
     return found
+
+
+def read_redis(node: Node, report: Report) -> RedisSettings:
+    """``redis://host:6379/0``, or a mapping with ``url`` and what else there is to say."""
+    if isinstance(node, Scalar):
+        return RedisSettings(url=_redis_url(node, report))
+    table = Table(node, report, "redis")
+    url = table.get("url", _redis_url, None)
+    usual = RedisSettings(url=Secret(""))
+    found = RedisSettings(
+        url=url or usual.url,
+        prefix=table.get("prefix", reading.name, usual.prefix),
+        cluster=table.get("cluster", reading.boolean, usual.cluster),
+        connect_timeout=table.get("connect_timeout", reading.duration, usual.connect_timeout),
+        timeout=table.get("timeout", reading.duration, usual.timeout),
+        heartbeat=table.get("heartbeat", reading.duration, usual.heartbeat),
+    )
+    table.finish()
+    if url is None and not table.has("url"):
+        raise Bad("url is missing: redis://… or rediss://…")
+    return found
+
+
+def _redis_url(node: Node, report: Report) -> Secret:
+    """Never repeated in a message: it may hold a password."""
+    found = reading.text_of(node).strip()
+    if found.partition("://")[0] not in ("redis", "rediss"):
+        raise Bad("expected redis://… or rediss://…")
+    password = found.partition("://")[2].rpartition("@")[0].partition(":")[2]
+    if password:
+        report.hide(password)
+    return Secret(found)
 
 
 def read_sink(node: Node, report: Report) -> SinkSettings:

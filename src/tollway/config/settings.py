@@ -123,6 +123,19 @@ class SpoolSettings(Struct, frozen=True, kw_only=True):
     fsync: float | None = 1.0
 
 
+class RedisSettings(Struct, frozen=True, kw_only=True):
+    """What processes share their counters through. ``url`` is ``redis://`` or, over TLS, ``rediss://``; ``prefix``
+    begins every name of ours in it. Seconds: ``connect_timeout``, ``timeout`` of one command, ``heartbeat``, after
+    which a process that says nothing counts as gone and what it held is given back."""
+
+    url: Secret
+    prefix: str = "tollway"
+    cluster: bool = False
+    connect_timeout: float = 0.25
+    timeout: float = 0.25
+    heartbeat: float = 10.0
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """Everything one process is told. ``database`` is an SQLAlchemy-style URL, or None for stateless service.
 
@@ -134,7 +147,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     admin_key: Secret | None = None
     require_key: bool = True
     database: str | None = "sqlite:///tollway.db"
-    redis: str | None = None
+    redis: RedisSettings | None = None
     data_dir: str = ""
     unpriced: Literal["allow", "refuse"] = "allow"
     budget_status: int = 402
