@@ -15,6 +15,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -47,7 +48,17 @@ keys = Table(
     Column("blocked", Boolean(create_constraint=False), nullable=False),
     Column("revoked_at", Float),
     Column("owner", Text, nullable=False),
-    UniqueConstraint("name", name="keys_name"),
+    Column("more", Text, nullable=False, server_default="{}"),
+    Column("organization", Text),
+    Column("project", Text),
+    Column("service", Boolean(create_constraint=False), nullable=False, server_default=false()),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("former_hash", Text),
+    Column("former_until", Float),
+    Column("created_by", Text),
+    # The organization, or nothing: a name is taken within one organization only.
+    Column("scope", Text, nullable=False, server_default=""),
+    UniqueConstraint("scope", "name", name="keys_name"),
     UniqueConstraint("hash", name="keys_hash"),
 )
 
@@ -162,3 +173,79 @@ ledger_state = Table(
     Column("value", Text, nullable=False),
 )
 """``purged_before``: the UTC day before which events were deleted and the roll-ups alone remember."""
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("level", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    # The organization, or nothing: a name is taken within one organization only.
+    Column("scope", Text, nullable=False),
+    Column("organization", Text),
+    Column("team", Text),
+    Column("email", Text),
+    Column("role", Text),
+    Column("terms", Text, nullable=False),
+    Column("members", Text, nullable=False),
+    Column("keys", Text, nullable=False),
+    Column("metadata", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("blocked", Boolean(create_constraint=False), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    UniqueConstraint("level", "scope", "name", name="tenants_name"),
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    Column("level", Text, primary_key=True),
+    Column("tenant", Text, primary_key=True),
+    Column("user", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("terms", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Index("memberships_user", "user"),
+)
+
+access_groups = Table(
+    "access_groups",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("models", Text, nullable=False),
+    Column("mcp_servers", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("name", name="access_groups_name"),
+)
+
+adjustments = Table(
+    "adjustments",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("time", Text, nullable=False),
+    # Named as claims name it, such as ``team:search:usd:month``.
+    Column("counter", Text, nullable=False),
+    # In the counter's unit; negative where something is forgiven.
+    Column("amount", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Index("adjustments_counter_time", "counter", "time"),
+    Index("adjustments_time", "time"),
+)
+
+admin_tokens = Table(
+    "admin_tokens",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("user", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    Column("hint", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    UniqueConstraint("hash", name="admin_tokens_hash"),
+    Index("admin_tokens_user", "user"),
+)

@@ -5,6 +5,7 @@ import pytest
 
 from tollway.errors import Conflict, NotFound
 from tollway.model.key import Budget, RateLimit, VirtualKey
+from tollway.model.terms import Terms
 from tollway.storage.engine import Database
 from tollway.storage.repositories.generation import Generation
 from tollway.storage.repositories.keys import Keys
@@ -26,6 +27,14 @@ FULL = VirtualKey(
     expires_at=1_800_000_000.0,
     blocked=True,
     revoked_at=1_763_900_000.5,
+    more=Terms(denied_models=("big",), routes=("chat.*",), more_limits=(RateLimit(tpd=9, models=("fast",)),)),
+    organization="acme",
+    project="acme.rank",
+    service=True,
+    description="builds",
+    former_hash="c" * 64,
+    former_until=1_763_990_000.5,
+    created_by="bob",
 )
 PLAIN = VirtualKey(id="key_2", name="plain", hash="b" * 64, hint="sk-tw-…efgh", created_at=2e9)
 
@@ -48,7 +57,8 @@ async def test_an_id_wins_over_a_name(database: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "param"), [({"name": "ci"}, "name"), ({"hash": "a" * 64}, "key"), ({"id": "key_1"}, "id")]
+    ("change", "param"),
+    [({"name": "ci", "organization": "acme"}, "name"), ({"hash": "a" * 64}, "key"), ({"id": "key_1"}, "id")],
 )
 async def test_what_is_taken_is_named(database: Database, change: dict[str, str], param: str) -> None:
     keys = Keys(database)
@@ -64,7 +74,7 @@ async def test_what_is_taken_is_named(database: Database, change: dict[str, str]
 async def test_replacing(database: Database) -> None:
     keys = Keys(database)
     await keys.add(FULL)
-    await keys.add(PLAIN)
+    await keys.add(msgspec.structs.replace(PLAIN, organization="acme"))
     changed = msgspec.structs.replace(FULL, name="ci-2", blocked=False, budgets=())
     await keys.put(changed)
     assert await keys.find("ci-2") == changed

@@ -23,12 +23,15 @@ def bump(connection: Connection) -> None:
     )
 
 
+def current(connection: Connection) -> int:
+    """0 before the first change."""
+    return connection.execute(_READ).scalar() or 0
+
+
 class Generation:
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def current(self) -> int:
         """0 before the first change. Raises StoreUnavailable."""
-        return await self._database.read(
-            lambda connection: connection.execute(_READ).scalar() or 0, deadline=2.0
-        )
+        return await self._database.read(current, deadline=2.0)

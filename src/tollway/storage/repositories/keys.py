@@ -11,13 +11,14 @@ from sqlalchemy.exc import IntegrityError
 
 from tollway.errors import Conflict, NotFound
 from tollway.model.key import Budget, RateLimit, VirtualKey
+from tollway.model.terms import Terms
 from tollway.storage.engine import Database
 from tollway.storage.repositories.generation import bump
 from tollway.storage.tables import keys
 
 Value = TypeVar("Value")
 
-_JSON_COLUMNS = ("models", "budgets", "limits", "tags", "metadata")
+_JSON_COLUMNS = ("models", "budgets", "limits", "more", "tags", "metadata")
 
 
 class Keys:
@@ -35,13 +36,18 @@ class Keys:
         )
 
     async def find(self, id_or_name: str) -> VirtualKey | None:
+        """An id wins over another key that happens to be named like it."""
+        found = await self.called(id_or_name)
+        return found[0] if found else None
+
+    async def called(self, id_or_name: str) -> list[VirtualKey]:
+        """The key of that id first, then those of that name: each organization may have one."""
         query = select(keys).where(or_(keys.c.id == id_or_name, keys.c.name == id_or_name))
 
-        def look(connection: Connection) -> VirtualKey | None:
+        def look(connection: Connection) -> list[VirtualKey]:
             rows = connection.execute(query).mappings().all()
-            # An id wins over another key that happens to be named like it.
-            rows = sorted(rows, key=lambda row: bool(row["id"] != id_or_name))
-            return _key(rows[0]) if rows else None
+            rows = sorted(rows, key=lambda row: (row["id"] != id_or_name, row["created_at"]))
+            return [_key(row) for row in rows]
 
         return await self._database.read(look)
 
@@ -100,6 +106,7 @@ def _columns(key: VirtualKey) -> dict[str, object]:
     values = msgspec.structs.asdict(key)
     for name in _JSON_COLUMNS:
         values[name] = msgspec.json.encode(values[name]).decode()
+    values["scope"] = key.organization or ""
     return values
 
 
@@ -122,6 +129,14 @@ def _key(row: RowMapping) -> VirtualKey:
         blocked=row["blocked"],
         revoked_at=row["revoked_at"],
         owner=row["owner"],
+        more=_read(row["more"], Terms),
+        organization=row["organization"],
+        project=row["project"],
+        service=row["service"],
+        description=row["description"],
+        former_hash=row["former_hash"],
+        former_until=row["former_until"],
+        created_by=row["created_by"],
     )
 
 

@@ -53,7 +53,16 @@ def upgrade() -> None:
         sa.Column("blocked", sa.Boolean(create_constraint=False), nullable=False),
         sa.Column("revoked_at", sa.Float),
         sa.Column("owner", sa.Text, nullable=False),
-        sa.UniqueConstraint("name", name="keys_name"),
+        sa.Column("more", sa.Text, nullable=False, server_default="{}"),
+        sa.Column("organization", sa.Text),
+        sa.Column("project", sa.Text),
+        sa.Column("service", sa.Boolean(create_constraint=False), nullable=False, server_default=sa.false()),
+        sa.Column("description", sa.Text, nullable=False, server_default=""),
+        sa.Column("former_hash", sa.Text),
+        sa.Column("former_until", sa.Float),
+        sa.Column("created_by", sa.Text),
+        sa.Column("scope", sa.Text, nullable=False, server_default=""),
+        sa.UniqueConstraint("scope", "name", name="keys_name"),
         sa.UniqueConstraint("hash", name="keys_hash"),
     )
     op.create_table(
