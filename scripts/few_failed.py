@@ -6,6 +6,6 @@ import json
 import sys
 from pathlib import Path
 
-found = Path(".pytest_cache/v/cache/lastfailed")
+found = Path("build/pytest/v/cache/lastfailed")
 failed = json.loads(found.read_text()) if found.exists() else {}
 sys.exit(0 if 0 < len(failed) <= int(sys.argv[1]) else 1)
