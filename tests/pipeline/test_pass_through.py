@@ -40,6 +40,7 @@ def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         priced = {"type": "openai", "base_url": upstream.url, "api_key": UPSTREAM}
         strict = {**config["providers"]["mock"], "unpriced": "refuse"}
         gone = {**config["providers"]["mock"], "base_url": "http://127.0.0.1:9/v1"}
+        config["providers"]["mock"] = {**config["providers"]["mock"], "unknown_objects": "pass"}
         config["providers"] |= {"openai": priced, "strict": strict, "gone": gone}
         config["keys"] += [
             {"name": "one", "key": NARROW, "models": [f"mock/{MODEL}", "fast"]},

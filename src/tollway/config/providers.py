@@ -74,6 +74,7 @@ def _provider(
         max_connections=table.get("max_connections", reading.integer(1, 100_000), 1000),
         clocks=clocks_of(table, DEFAULT_CLOCKS, DEFAULT_CLOCKS) or DEFAULT_CLOCKS,
         unpriced=table.get("unpriced", reading.choice("allow", "refuse"), None),
+        unknown_objects=table.get("unknown_objects", reading.choice("refuse", "pass"), "refuse"),
         languages=table.get("languages", reading.many(reading.choice(*LANGUAGES), "languages"), ()),
     )
     table.finish()

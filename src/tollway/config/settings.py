@@ -50,7 +50,8 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
     service account's key file as ``credentials`` are Google's; the two access keys, with ``session_token`` where they
     are temporary, are AWS's. ``proxy`` overrides HTTP(S)_PROXY, ``ca_file`` adds a certificate authority.
     ``languages`` are the wire formats to hold conversations in, the one to translate into first; empty:
-    those of the catalogue.
+    those of the catalogue. ``unknown_objects``: what becomes of files and the like that nobody made through this
+    gateway, and of the provider's own paths whose objects have no owners here.
     """
 
     name: str
@@ -70,6 +71,7 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
     clocks: Clocks = DEFAULT_CLOCKS
     unpriced: Literal["allow", "refuse"] | None = None
     languages: tuple[str, ...] = ()
+    unknown_objects: Literal["refuse", "pass"] = "refuse"
 
 
 class TargetSettings(Struct, frozen=True, kw_only=True):

@@ -42,7 +42,9 @@ from tollway.pipeline.client import Client, ModelRequest
 from tollway.pipeline.count_tokens import count_tokens
 from tollway.pipeline.embed_content import embed_content
 from tollway.pipeline.issue_secret import issue_secret
+from tollway.pipeline.named_objects import owned
 from tollway.pipeline.pass_through import pass_through
+from tollway.pipeline.passed_objects import is_native
 from tollway.pipeline.realtime import converse, plain_request
 from tollway.pipeline.retrieve_response import cancel, input_items, remove, retrieve
 from tollway.pipeline.serve import serve
@@ -56,6 +58,9 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_SERVE: Handler = owned(serve)
+_COUNT: Handler = owned(count_tokens)
 
 _LIVE = frozenset((b"/health/liveliness", b"/health/liveness", b"/health"))
 _READY = b"/health/readiness"
@@ -191,7 +196,7 @@ class Gateway:
             _allow(method, b"POST")
             request.endpoint = endpoint.name
             request.dialect = endpoint.dialect
-            return count_tokens if endpoint.counts else serve
+            return _COUNT if endpoint.counts else _SERVE
         named = named_by_path(path)
         if named is not None:
             _allow(method, b"POST")
@@ -199,8 +204,8 @@ class Gateway:
             request.model = unquote_to_bytes(named.model).decode("utf-8", "replace")
             request.stream = named.stream
             if named.endpoint.counts:
-                return count_tokens
-            return embed_content if request.endpoint == "embed_content" else serve
+                return _COUNT
+            return embed_content if request.endpoint == "embed_content" else _SERVE
         endpoint = SOCKET_PATHS.get(path)
         if endpoint is not None:
             _allow(method, b"GET")
@@ -234,7 +239,8 @@ class Gateway:
         first, slash, _ = path.lstrip(b"/").partition(b"/")
         provider = self._app.snapshot.providers.get(first.decode("latin-1"))
         if slash and first not in _OWN and provider is not None:
-            found = find_operation(method, path[path.index(first) + len(first) :])
+            rest = path[path.index(first) + len(first) :]
+            found = None if is_native(rest, provider) else find_operation(method, rest)
             if isinstance(found, Found) and found.operation.kind and provider.offers(found.operation.offer):
                 # What the provider keeps for its clients has owners on this way too.
                 return Operating(found, within=provider.name)

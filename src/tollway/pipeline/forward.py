@@ -29,6 +29,7 @@ from tollway.pipeline.client import Client, ModelRequest
 from tollway.pipeline.dispatch import MAX_ATTEMPTS
 from tollway.pipeline.hand_over import Adopt, Errand, hand_over
 from tollway.pipeline.holdings import Holdings
+from tollway.pipeline.named_objects import check, may_name, read
 from tollway.pipeline.resolve import Call
 from tollway.pipeline.services import Services
 from tollway.pipeline.snapshot import Grant, ServedRoute, Snapshot, Target
@@ -88,6 +89,7 @@ async def forward(
     request.endpoint = operation.endpoint
     grant = authenticate(request, app.snapshot, app.wall_clock())
     if incoming is None:
+        await _own(request, grant, app, operation, holdings)
         await serve_task(json_task(request, grant, app.snapshot, operation), client, app)
         return
     form = HeldForm(incoming, request.headers.get(b"content-type", b""), holdings.folder, MODEL)
@@ -96,6 +98,20 @@ async def forward(
         await serve_task(form_task(request, form, grant, app.snapshot, operation), client, app)
     finally:
         form.close()
+
+
+async def _own(
+    request: ModelRequest, grant: Grant, app: Services, operation: Operation, holdings: Holdings
+) -> None:
+    """A body may name the caller's objects only. Raises NotFound."""
+    if not may_name(request):
+        return
+    names = await read(request.body)
+    if names:
+        asked = request.model or json_body.text(json_fields(request), "model")
+        route = find_route(asked, operation, grant, app.snapshot)
+        providers = [target.provider for target in route.targets]
+        request.body = await check(request.body, names, grant.principal, holdings.registry, providers)
 
 
 def json_task(request: ModelRequest, grant: Grant, snapshot: Snapshot, operation: Operation) -> Task:

@@ -23,6 +23,7 @@ from msgspec import Raw, Struct
 from tollway.errors import BadRequest, InvalidJson, NotFound, StoreUnavailable
 from tollway.model.artifact import Artifact, Query
 from tollway.model.key import Principal
+from tollway.pipeline.client_secrets import ClientSecrets
 
 log = logging.getLogger("tollway.objects")
 
@@ -110,6 +111,9 @@ class Registry(Protocol):
     async def find(self, id: str, principal: Principal) -> Place:
         """Raises NotFound, also for another's; StoreUnavailable."""
 
+    async def knows(self, id: str) -> bool:
+        """Whether it is somebody's. Raises StoreUnavailable."""
+
     async def keep(self, artifacts: Iterable[Artifact]) -> None:
         """Remember; what the database does not take now it gets later."""
 
@@ -160,12 +164,17 @@ class Remembered:
         self._shelf = shelf
         self._known: OrderedDict[str, Artifact] = OrderedDict()
         self._unsaved: dict[str, Artifact] = {}
+        self.tickets = ClientSecrets()
+        """For uploads that go on at an address without a key."""
 
     async def find(self, id: str, principal: Principal) -> Place:
         artifact = await self.artifact(id)
         if artifact is None or (principal.kind != "admin" and artifact.owner != owner_of(principal)):
             raise missing(id)
         return Place(artifact.provider, artifact.id, artifact)
+
+    async def knows(self, id: str) -> bool:
+        return await self.artifact(id) is not None
 
     async def artifact(self, id: str) -> Artifact | None:
         """Whoever's it is."""
@@ -255,6 +264,9 @@ class Sealed:
 
     async def find(self, id: str, principal: Principal) -> Place:
         return self._open(id, principal)
+
+    async def knows(self, id: str) -> bool:
+        return _SEALED.fullmatch(id) is not None
 
     async def keep(self, artifacts: Iterable[Artifact]) -> None:
         """Nothing is kept: the ids themselves say it."""

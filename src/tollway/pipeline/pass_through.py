@@ -1,5 +1,6 @@
 """The hallway's side door: a client's own request to a provider's own API. Authenticated, allowed by the key's list,
-held and recorded like any other; the bytes are not looked at beyond the model asked for and the usage answered.
+held and recorded like any other; the bytes are not looked at beyond the model asked for, the objects named and the
+usage answered.
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ import re
 from msgspec import Raw
 
 from tollway.errors import ModelNotAllowed, NotFound, UnpricedModel, UpstreamError
+from tollway.model.artifact import Artifact
 from tollway.model.deployment import Deployment, Route
-from tollway.pipeline import meter
+from tollway.pipeline import meter, named_objects, passed_objects
 from tollway.pipeline.authenticate import authenticate
 from tollway.pipeline.client import Client, ModelRequest
 from tollway.pipeline.meter import Metered
+from tollway.pipeline.passed_objects import Passage
 from tollway.pipeline.record import Attempt
 from tollway.pipeline.reserve import amounts, input_tokens
 from tollway.pipeline.resolve import Call
 from tollway.pipeline.services import Services
 from tollway.pipeline.snapshot import Grant, ServedRoute, Snapshot, Target
 from tollway.providers.provider import Provider
-from tollway.providers.request import NotSent
+from tollway.providers.request import NotSent, UpstreamRequest
 from tollway.providers.upstream import Answer
 from tollway.shared.interface import Hold
 from tollway.wire import body as json_body
@@ -46,6 +49,9 @@ _MODEL_PATH = re.compile(
 )
 """Where the model in the body is all that a request touches; elsewhere files, jobs or deployments are at stake."""
 
+_GOES_ON = b"x-goog-upload-url"
+"""Where an upload goes on that was begun: an address of the provider's, which knows no keys of ours."""
+
 MAX_WHOLE = 8 * 1024 * 1024
 """JSON answers up to this size are read whole for their usage; larger ones pass as they come, unpriced."""
 
@@ -53,8 +59,11 @@ MAX_WHOLE = 8 * 1024 * 1024
 async def pass_through(request: ModelRequest, client: Client, app: Services) -> None:
     """``request.path`` is ``/{provider}/…``. Raises GatewayError until the first byte of an answer has been sent."""
     snapshot = app.snapshot
-    grant = authenticate(request, snapshot, app.wall_clock())
     name, _, rest = request.path.lstrip(b"/").partition(b"/")
+    registry = app.holdings.registry
+    now = app.wall_clock()
+    grant = passed_objects.ticketed(request, name.decode("latin-1"), snapshot, registry, now)
+    grant = grant or authenticate(request, snapshot, now)
     provider = snapshot.providers.get(name.decode("latin-1"))
     if _UNMETERED.search(rest):
         raise NotFound(
@@ -73,21 +82,31 @@ async def pass_through(request: ModelRequest, client: Client, app: Services) -> 
         raise UnpricedModel(
             "Unpriced requests are refused here, and the price of this one is not known.", param="model"
         )
-    upstream_request = provider.passthrough(
-        request.method,
-        b"/" + rest,
-        request.query,
-        request.header_list,
-        _judged(request, call),
-        clocks=provider.settings.clocks,
-    )
+    upstream_request = _upstream(call, b"/" + rest, provider)
+    objects = passed_objects.passage(request, b"/" + rest, provider)
+    known = await passed_objects.admit(request, b"/" + rest, objects, provider, grant, registry)
+    if objects is not None and objects.does == "list":
+        told = await passed_objects.listed(request, objects, provider, grant, registry)
+        if told is not None:
+            request_id = request.id.encode()
+            lines = b"content-type: application/json\r\nx-tollway-request-id: %b\r\n" % request_id
+            client.respond(200, lines, told)
+            return
+    if call.fields:
+        names = await named_objects.read(request.body)
+        body = await named_objects.check(request.body, names, grant.principal, registry, [provider])
+        if body is not request.body:
+            request.body = body
+            call.fields = json_body.parse(body)
+            upstream_request = _upstream(call, b"/" + rest, provider)
+    watched = _Watched(objects, known, call, app, provider)
     hold = await app.counters.reserve(grant.claims, amounts(call)) if grant.claims else None
     try:
         attempt = app.journal.begin(call, call.route.targets[0], 1)
         answer: Answer | None = None
         try:
             answer = await app.upstream.send(upstream_request)
-            await _relay(call, attempt, answer, hold, client, app)
+            await _relay(call, attempt, answer, hold, client, app, watched)
         except UpstreamError as error:
             if answer is not None:
                 answer.abort()
@@ -114,6 +133,14 @@ async def pass_through(request: ModelRequest, client: Client, app: Services) -> 
             hold.settle(nano_usd=call.spent, tokens=call.tokens)
 
 
+def _upstream(call: Call, path: bytes, provider: Provider) -> UpstreamRequest:
+    request = call.request
+    return provider.passthrough(
+        request.method, path, request.query, request.header_list, _judged(request, call),
+        clocks=provider.settings.clocks,
+    )  # fmt: skip
+
+
 def _billable(request: ModelRequest) -> bool:
     return request.method not in _FREE_METHODS
 
@@ -130,7 +157,10 @@ def _call(request: ModelRequest, path: bytes, grant: Grant, provider: Provider, 
     more than a model is touched, the key must be allowed everything of the provider."""
     fields: json_body.Fields = {}
     model: str | None = None
-    if request.body and b"json" in request.headers.get(b"content-type", b"").lower():
+    json = b"json" in request.headers.get(b"content-type", b"").lower()
+    if (
+        request.body and json and not path.startswith(b"/upload/")
+    ):  # Google's clients call any bytes JSON there
         fields = json_body.parse(request.body)
         json_body.refuse_duplicate(request.body, fields, "model")
         model = json_body.text(fields, "model")
@@ -151,9 +181,51 @@ def _call(request: ModelRequest, path: bytes, grant: Grant, provider: Provider, 
     return Call(request, fields, grant, route, stream, True, None, 1)
 
 
+class _Watched:
+    """The objects a request is about, if any, on the way of its answer."""
+
+    __slots__ = ("_app", "_call", "_known", "_objects", "_provider")
+
+    def __init__(
+        self, objects: Passage | None, known: Artifact | None, call: Call, app: Services, provider: Provider
+    ) -> None:
+        self._objects = objects
+        self._known = known
+        self._call = call
+        self._app = app
+        self._provider = provider
+
+    def redirect(self, answer: Answer) -> None:
+        address = answer.headers.get(_GOES_ON)
+        if address is not None:
+            app = self._app
+            answer.headers[_GOES_ON] = passed_objects.led_here(
+                address,
+                self._call.request,
+                self._provider,
+                app.snapshot,
+                app.holdings.registry,
+                app.wall_clock(),
+            )
+
+    async def done(self, body: bytes) -> None:
+        if self._objects is not None:
+            await passed_objects.settle(
+                self._objects, self._known, self._provider, self._call.grant, self._app.holdings.registry, body,
+                self._app.wall_clock(),
+            )  # fmt: skip
+
+
 async def _relay(
-    call: Call, attempt: Attempt, answer: Answer, hold: Hold | None, client: Client, app: Services
+    call: Call,
+    attempt: Attempt,
+    answer: Answer,
+    hold: Hold | None,
+    client: Client,
+    app: Services,
+    watched: _Watched,
 ) -> None:
+    watched.redirect(answer)
     headers = b"".join(
         name + b": " + value + b"\r\n" for name, value in answer.headers.items() if name not in _KEPT_OUT
     )
@@ -185,11 +257,15 @@ async def _relay(
             found = meter.metered(attempt.target, reported.usage, reported.service_tier)
         if found is None:
             found = meter.nothing(attempt.target) if outcome else _unmetered(call, attempt)
+        if not outcome:
+            await watched.done(body)
         finish(found, streamed=False)
         cost = meter.usd(found)
         headers += b"x-tollway-cost-usd: " + (cost.encode() if cost is not None else b"unpriced") + b"\r\n"
         client.respond(answer.status, headers, body)
         return
+    if not outcome:
+        await watched.done(b"")
     tap = StreamTap(hide_usage=False) if answer.sse else None
     client.start(answer.status, headers, b"")
     while data := await answer.read():

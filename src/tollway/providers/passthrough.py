@@ -39,6 +39,8 @@ browser."""
 PREFIXES: Final = (b"x-tollway-", b"x-litellm-", b"x-portkey-", b"x-forwarded-", b"sec-")
 
 _VERSION = re.compile(r"v\d+(?:(?:alpha|beta|rc)\d*)?")
+_MEDIA = ("upload", "download")
+"""What stands before the version where bytes go up and down, in Google's APIs."""
 _PATH = re.compile(rb"[A-Za-z0-9\-._~!$&'()*+,;=:@/%]*")
 _QUERY = re.compile(rb"[\x21\x24-\x5b\x5d-\x7e]*")
 _UNCLEAR = re.compile(rb"[\x00-\x1f\x7f\\]|[\xc0\xc1\xf5-\xff]")  # control, backslash, bytes no UTF-8 has
@@ -67,7 +69,9 @@ def pass_path(root: str, path: bytes) -> bytes:
         stem = root
     if stem and (rest == stem or rest.startswith(stem + "/")):
         return rest.encode("ascii")
-    first = rest[1:].partition("/")[0]
+    first, _, more = rest[1:].partition("/")
+    if first in _MEDIA:
+        first = more.partition("/")[0]
     joined = (stem if _VERSION.fullmatch(first) else root) + rest
     return joined.encode("ascii") or b"/"
 

@@ -10,7 +10,8 @@ from tollway.simulator.answer import Dialect, Endpoint, Request, Route
 
 
 class Routes:
-    """Every dialect's routes, by method and path. The first that matches is taken."""
+    """Every dialect's routes, by method and path. Of those that match the first is taken, unless a later dialect owns
+    the request."""
 
     def __init__(self, dialects: tuple[Dialect, ...]) -> None:
         self._routes: dict[str, list[tuple[re.Pattern[str], Dialect, Route]]] = {}
@@ -22,11 +23,16 @@ class Routes:
     def find(self, request: Request) -> tuple[Dialect, Endpoint[Any]] | None:
         """Also sets the request's ``params``."""
         path = request.path.decode("latin-1")
+        chosen: tuple[Dialect, Endpoint[Any]] | None = None
         for pattern, dialect, route in self._routes.get(path[1:].partition("/")[0], ()):
-            if route.method == request.method and (found := pattern.fullmatch(path)):
+            if (
+                route.method == request.method
+                and (found := pattern.fullmatch(path))
+                and (chosen is None or (dialect is not chosen[0] and dialect.owns(request)))
+            ):
                 request.params = {name: unquote(value) for name, value in found.groupdict().items()}
-                return dialect, route.endpoint
-        return None
+                chosen = dialect, route.endpoint
+        return chosen
 
     def knows(self, path: bytes) -> bool:
         """Whether another method would have been answered."""

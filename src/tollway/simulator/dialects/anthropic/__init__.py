@@ -1,4 +1,4 @@
-"""The Anthropic dialect, after the public API reference: messages, count_tokens, models and the error object."""
+"""The Anthropic dialect, after the public API reference: messages, count_tokens, models, files and the error object."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 
 from tollway.simulator.answer import Dialect, Keys, Refusal, Request
 from tollway.simulator.dialects.anthropic.errors import error_body
+from tollway.simulator.dialects.anthropic.files import FILES
 from tollway.simulator.dialects.anthropic.messages import COUNT_TOKENS, MESSAGES
 from tollway.simulator.dialects.anthropic.models import MODELS, look, unknown
 
@@ -56,6 +57,7 @@ ANTHROPIC = Dialect(
     credential=credential,
     models=MODELS,
     unknown=unknown,
+    routes=FILES,
     admit=admit,
     ratelimit=(
         b"anthropic-ratelimit-requests-limit: 10000\r\nanthropic-ratelimit-requests-remaining: %(left)d\r\n"

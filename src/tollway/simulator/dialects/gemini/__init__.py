@@ -8,6 +8,7 @@ from tollway.simulator.answer import Dialect, Endpoint, Keys, Refusal, Request, 
 from tollway.simulator.dialects.gemini.contents import COUNT_TOKENS, GENERATE, STREAM
 from tollway.simulator.dialects.gemini.embeddings import BATCH_EMBED, EMBED
 from tollway.simulator.dialects.gemini.errors import error_body, invalid
+from tollway.simulator.dialects.gemini.files import FILES
 from tollway.simulator.dialects.gemini.models import MODELS, look, unknown
 from tollway.simulator.reading import Plain
 
@@ -51,9 +52,9 @@ def admit(request: Request, keys: Keys) -> None:
 
 
 def owns(request: Request) -> bool:
-    return request.path.startswith((b"/v1beta", b"/v1/projects/")) or (
-        request.path.startswith(b"/v1/models") and b"x-goog-api-key" in request.headers
-    )
+    return request.path.startswith(
+        (b"/v1beta", b"/v1/projects/", b"/upload/v1", b"/download/v1", b"/v1/cachedContents")
+    ) or (request.path.startswith((b"/v1/models", b"/v1/files")) and b"x-goog-api-key" in request.headers)
 
 
 GEMINI = Dialect(
@@ -67,8 +68,9 @@ GEMINI = Dialect(
     credential=credential,
     models=MODELS,
     unknown=unknown,
-    routes=tuple(
-        Route(b"POST", f"{place}:{name}", endpoint) for place in PLACES for name, endpoint in OPERATIONS
+    routes=(
+        *(Route(b"POST", f"{place}:{name}", endpoint) for place in PLACES for name, endpoint in OPERATIONS),
+        *FILES,
     ),
     admit=admit,
 )
