@@ -21,6 +21,7 @@ from tollway.http.doorway import RequestIds
 from tollway.http.lane import Lane
 from tollway.http.listening import check_certificate, listen
 from tollway.http.sockets import Upgraded
+from tollway.pipeline.named_objects import owned
 from tollway.pipeline.serve import serve
 from tollway.providers.catalog import Catalog, load_catalog
 from tollway.supervisor import Supervisor
@@ -47,7 +48,7 @@ async def _serve(
     process.new_admin_key = process.new_admin_key or new_admin_key
     server_settings = process.settings.server
     ids = RequestIds()
-    lane = Lane(process.services, serve, server_settings, ids)
+    lane = Lane(process.services, owned(serve), server_settings, ids)
     config = uvicorn.Config(
         app=process.gateway(ids),
         host=server_settings.host,
