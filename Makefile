@@ -17,8 +17,9 @@ QUIET := $(if $(CI),yes,$(shell test -t 2 || echo yes))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install $(if $(QUIET),-q --progress-bar off)
 # Many tests are about real time on real sockets, and a busy machine can break one. What failed runs once more, alone,
 # and is named; what fails again has failed. More than ten failures are no accident.
-ALONE = { [ $(1) = 1 ] && $(BIN)/python scripts/few_failed.py 10 && \
-	printf '\nOnce more, alone, what failed:\n' && $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -v; }
+CACHE := build/pytest-make
+ALONE = { [ $(1) = 1 ] && $(BIN)/python scripts/few_failed.py $(CACHE) 10 > $(CACHE)/again && \
+	printf '\nOnce more, alone, what failed:\n' && $(BIN)/python -m pytest -v @$(CACHE)/again; }
 LOCK := $(BIN)/uv pip compile --generate-hashes --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --quiet
 
 .PHONY: help
@@ -70,11 +71,13 @@ run: $(VENV)/.stamp-compiled  ## install what is missing and start the gateway
 
 .PHONY: test
 test: $(VENV)/.stamp-dev $(VENV)/.stamp-compiled  ## all tests but the long ones
-	@$(BIN)/python -m pytest -m 'not slow' $(ARGS) || $(call ALONE,$$?)
+	@rm -rf $(CACHE)
+	@$(BIN)/python -m pytest -o cache_dir=$(CACHE) -m 'not slow' $(ARGS) || $(call ALONE,$$?)
 
 .PHONY: test-full
 test-full: $(VENV)/.stamp-dev $(VENV)/.stamp-compiled  ## all tests, the long ones included
-	@$(BIN)/python -m pytest $(ARGS) || $(call ALONE,$$?)
+	@rm -rf $(CACHE)
+	@$(BIN)/python -m pytest -o cache_dir=$(CACHE) $(ARGS) || $(call ALONE,$$?)
 
 .PHONY: check
 check: $(VENV)/.stamp-dev  ## style, types, floors, examples of the documentation
