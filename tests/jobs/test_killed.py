@@ -68,7 +68,7 @@ async def test_killed_processes_lose_nothing(tmp_path: Path, writes: str) -> Non
     assert set(answered) <= set(found)
     # Besides those, at most one a round: spooled, and killed before it was answered.
     assert len(found) - len(answered) <= ROUNDS
-    _, total = await Events(database).usage([])
+    total = (await Events(database).usage([])).total
     assert (total["requests"], total["cost_nano_usd"]) == (len(found), sum(found))
     assert await rollups.verify(database) == []
     await database.close()

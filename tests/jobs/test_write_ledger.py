@@ -181,7 +181,7 @@ async def test_a_spooled_repeat_is_not_counted(spool: Spool, database: Database,
     ledger = LedgerWriter(spool, database)
     assert await ledger.drain(5)
     assert (ledger.written, ledger.duplicates) == (3, 1)
-    _, total = await Events(database).usage([])
+    total = (await Events(database).usage([])).total
     assert total["cost_nano_usd"] == 306
 
 

@@ -98,8 +98,10 @@ async def report(context: Context, query: UsageQuery) -> UsageReport:
     now = context.clock()
     since, until = moment(query.since, now), moment(query.until, now)
     await caught_up(context)
-    rows, total = await ledger.usage(query.group_by, since, until, query.tz)
-    return UsageReport(data=msgspec.convert(rows, tuple[UsageRow, ...]), total=msgspec.convert(total, Sums))
+    report = await ledger.usage(query.group_by, since, until, query.tz)
+    return UsageReport(
+        data=msgspec.convert(report.rows, tuple[UsageRow, ...]), total=msgspec.convert(report.total, Sums)
+    )
 
 
 def _cell(value: str | int | None) -> str | int | None:

@@ -11,7 +11,7 @@ from tollway.model.usage import NOTHING, Usage
 
 NO_RAW_USAGE = Raw(b"null")
 
-Outcome = Literal["ok", "error", "cancelled", "cached", "blocked"]
+Outcome = Literal["ok", "error", "cancelled", "cached", "blocked", "correction"]
 
 
 class UsageEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -19,7 +19,10 @@ class UsageEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``time`` is when the attempt ended, ISO 8601 in UTC with milliseconds. ``raw_usage`` is the provider's own
     usage object, verbatim. ``priced`` is false where no price is known: the cost is then unknown, not zero.
-    ``estimated`` says that the provider reported no usage (a cancelled stream) and we counted.
+    ``estimated`` says that the provider reported no usage (a cancelled stream) and we counted. ``organization``,
+    ``team``, ``project``, ``user`` and ``customer`` are ids. An event never changes: what was wrong about one is put
+    right by another with the outcome ``correction``, whose cost and units are added to it and may be negative; it
+    ``corrects`` the id it names, and ``note`` says why.
     """
 
     id: str
@@ -27,7 +30,9 @@ class UsageEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     time: str
     key: str | None = None
     key_id: str | None = None
+    organization: str | None = None
     team: str | None = None
+    project: str | None = None
     user: str | None = None
     customer: str | None = None
     tags: tuple[str, ...] = ()
@@ -50,14 +55,26 @@ class UsageEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     overhead_ms: float = 0.0
     raw_usage: Raw = field(default_factory=lambda: NO_RAW_USAGE)
     error: str | None = None
+    corrects: str | None = None
+    note: str | None = None
 
 
 class UsageFilter(Struct, frozen=True, kw_only=True):
-    """Which events to read: each given field must match. Times are ISO 8601; ``since`` is inclusive, ``until`` not."""
+    """Which events to read: each given field must match. Times are ISO 8601; ``since`` is inclusive, ``until`` not.
+    ``key`` is a name or an id."""
 
-    key: str | None = None
+    organization: str | None = None
     team: str | None = None
+    project: str | None = None
+    user: str | None = None
+    customer: str | None = None
+    tag: str | None = None
+    key: str | None = None
+    endpoint: str | None = None
     model: str | None = None
+    provider: str | None = None
+    upstream_model: str | None = None
+    outcome: Outcome | None = None
     request_id: str | None = None
     since: str | None = None
     until: str | None = None

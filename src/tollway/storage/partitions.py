@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 _LOCK = 0x746F6C70
 """The advisory lock of who makes or drops partitions."""
+
+_LOCK_MILLISECONDS = 3000
 
 _MONTH = re.compile(r"\d{4}-\d\d")
 _MONTH_LENGTH = len("2026-01")
@@ -40,7 +42,7 @@ def make(connection: Connection, months: Iterable[str]) -> int:
     missing = wanted.keys() - set(existing(connection))
     if not missing:
         return 0
-    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    _alone(connection)
     made = 0
     for name in sorted(missing - set(existing(connection))):
         # Every time that begins so: the tilde sorts after what follows a month. Quotes cannot end early in a
@@ -53,15 +55,22 @@ def make(connection: Connection, months: Iterable[str]) -> int:
     return made
 
 
-def drop_before(connection: Connection, month: str) -> int:
-    """Drop the partitions of earlier months; returns how many rows PostgreSQL thinks went with them."""
-    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-    rows = 0
+def drop_before(connection: Connection, month: str) -> list[str]:
+    """Drop the partitions of earlier months; returns which."""
+    _alone(connection)
+    dropped = []
     for name in existing(connection):
-        if _MONTH.fullmatch(_month(name)) and _month(name) < month:
-            rows += connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one()  # noqa: S608
+        its = name.removeprefix("events_").replace("_", "-")
+        if _MONTH.fullmatch(its) and its < month:
             connection.exec_driver_sql(f"DROP TABLE {name}")
-    return rows
+            dropped.append(its)
+    return dropped
+
+
+def _alone(connection: Connection) -> None:
+    # A table that is read for long is left for another time: everybody else would queue up behind this.
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_LOCK_MILLISECONDS}")
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
 
 
 def existing(connection: Connection) -> list[str]:
@@ -77,11 +86,3 @@ def partition(month: str) -> str:
     if _MONTH.fullmatch(month):
         return f"events_{month.replace('-', '_')}"
     return f"events_x{sha256(month.encode()).hexdigest()[:16]}"
-
-
-def _month(name: str) -> str:
-    return name.removeprefix("events_").replace("_", "-")
-
-
-def first_day(month: str) -> str:
-    return date.fromisoformat(f"{month}-01").isoformat()

@@ -9,16 +9,16 @@ from sqlalchemy import (
     Column,
     Float,
     Index,
-    Integer,
     LargeBinary,
     MetaData,
     Table,
-    Text,
     UniqueConstraint,
     false,
     text,
 )
 
+from tollway.storage.columns import SEQUENCE
+from tollway.storage.columns import TEXT as Text
 from tollway.storage.entries import DIMENSIONS, MEASURES, PLAIN_UNITS
 
 metadata = MetaData()
@@ -26,6 +26,21 @@ metadata = MetaData()
 
 def _count(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, server_default="0")
+
+
+def _rolled_up() -> list[Column[bytes] | Column[str] | Column[int]]:
+    """What stands beside the time: all names of the primary key in one digest, since theirs have no bound."""
+    return [
+        Column("digest", LargeBinary, primary_key=True),
+        *(Column(name, Text, nullable=False) for name in DIMENSIONS),
+        *(_count(name) for name in MEASURES),
+    ]
+
+
+def _sparse(name: str) -> Index:
+    """An index of the events that have the dimension: many installations use few of them."""
+    given = text(f'"{name}" IS NOT NULL')
+    return Index(f"events_{name}_time", name, "time", sqlite_where=given, postgresql_where=given)
 
 
 keys = Table(
@@ -65,13 +80,14 @@ keys = Table(
 events = Table(
     "events",
     metadata,
+    # On PostgreSQL this table is partitioned by the month of ``time`` and its primary key is (id, time).
     # The order of arrival; breaks ties between events of the same millisecond.
-    Column("seq", Integer, primary_key=True),
+    Column("seq", SEQUENCE, primary_key=True),
     # ``ue_{request_id}_{attempt}``: a request's events lie beside one another.
     Column("id", Text, nullable=False),
     Column("time", Text, nullable=False),
     *(Column(name, Text) for name in DIMENSIONS),
-    Column("error", Boolean(create_constraint=False), nullable=False),
+    Column("outcome", Text, nullable=False),
     Column("priced", Boolean(create_constraint=False), nullable=False),
     Column("cost_nano_usd", BigInteger, nullable=False),
     *(_count(name) for name in PLAIN_UNITS),
@@ -80,7 +96,14 @@ events = Table(
     Index("events_id", "id", unique=True),
     Index("events_time", "time"),
     Index("events_key_id_time", "key_id", "time"),
-    Index("events_team_time", "team", "time", sqlite_where=text("team IS NOT NULL")),
+    *(_sparse(name) for name in ("organization", "team", "project", "user", "customer")),
+    Index(
+        "events_outcome_time",
+        "outcome",
+        "time",
+        sqlite_where=text("outcome <> 'ok'"),
+        postgresql_where=text("outcome <> 'ok'"),
+    ),
     Index("events_model_time", "model", "time"),
 )
 
@@ -88,11 +111,19 @@ rollups = Table(
     "rollups",
     metadata,
     Column("day", Text, primary_key=True),
-    *(Column(name, Text, primary_key=True) for name in DIMENSIONS),
-    *(_count(name) for name in MEASURES),
+    *_rolled_up(),
     Index("rollups_key_id_day", "key_id", "day"),
     # From a key's name to its ids, so that the events need one index for both.
     Index("rollups_key", "key", "key_id"),
+    sqlite_with_rowid=False,
+)
+
+rollups_hourly = Table(
+    "rollups_hourly",
+    metadata,
+    # Such as ``2026-11-22T10``: an hour of UTC.
+    Column("hour", Text, primary_key=True),
+    *_rolled_up(),
     sqlite_with_rowid=False,
 )
 
@@ -125,8 +156,8 @@ objects = Table(
     Column("state", LargeBinary, nullable=False),
     Index("objects_kind_owner_created", "kind", "owner", "created", "id"),
     Index("objects_kind_created", "kind", "created", "id"),
-    Index("objects_unsettled", "kind", "created", sqlite_where=text("settled = 0")),
-    Index("objects_expires", "expires", sqlite_where=text("expires IS NOT NULL")),
+    Index("objects_unsettled", "kind", "created", sqlite_where=text("settled = 0"), postgresql_where=text("NOT settled")),
+    Index("objects_expires", "expires", sqlite_where=text("expires IS NOT NULL"), postgresql_where=text("expires IS NOT NULL")),
 )
 
 responses = Table(
@@ -148,7 +179,7 @@ responses = Table(
     Column("response", LargeBinary, nullable=False),
     Column("events", LargeBinary, nullable=False),
     Index("responses_expires", "expires"),
-    Index("responses_unfinished", "created", sqlite_where=text("status IN ('queued', 'in_progress')")),
+    Index("responses_unfinished", "created", sqlite_where=text("status IN ('queued', 'in_progress')"), postgresql_where=text("status IN ('queued', 'in_progress')")),
 )
 
 generation = Table(
@@ -172,7 +203,8 @@ ledger_state = Table(
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),
 )
-"""``purged_before``: the UTC day before which events were deleted and the roll-ups alone remember."""
+"""``purged_before``: the UTC day before which events were deleted and the roll-ups alone remember. ``hours_before``:
+the UTC day before which the hourly roll-ups were deleted."""
 
 tenants = Table(
     "tenants",

@@ -29,14 +29,24 @@ def test_columns_follow_the_model() -> None:
 async def test_every_column_is_what_the_event_says(database: Database, make_event) -> None:
     usage = Usage(**{name: n for n, name in enumerate(Usage.__struct_fields__, 1)})
     event = make_event(
-        7, usage=usage, user="ada", customer="acme", attempt=3, status=500, outcome="error", priced=False
+        7,
+        usage=usage,
+        organization="acme",
+        project="site",
+        user="ada",
+        customer="c1",
+        tags=("b", "a", "b"),
+        attempt=3,
+        status=500,
+        outcome="error",
+        priced=False,
     )
     await Ledger(database).append(entries(event), "s", BEGINNING, Position(1, 9))
     row = await database.read(lambda connection: connection.execute(select(events)).mappings().one())
     told = msgspec.structs.asdict(event)
     for name in ("id", "time", "cost_nano_usd", "priced", *DIMENSIONS):
-        assert row[name] == told[name], name
-    assert row["error"] is True
+        assert row[name] == ('["a","b"]' if name == "tags" else told[name]), name
+    assert row["outcome"] == "error"
     units = {name: row[name] for name in PLAIN_UNITS} | msgspec.json.decode(row["other_units"])
     assert units == {name: number for number, name in enumerate(UNITS, 1)}
     assert row["event"] == msgspec.json.encode(event)
@@ -58,7 +68,7 @@ async def test_batches_of_any_size(database: Database, make_event, count: int) -
     batch = entries(*(make_event(n, model=f"m{n % 70}", cost_nano_usd=n) for n in range(count)))
     assert await Ledger(database).append(batch, "s", BEGINNING, Position(1, 9)) == count
     assert await Events(database).count() == count
-    _, total = await Events(database).usage(["model"])
+    total = (await Events(database).usage(["model"])).total
     assert (total["requests"], total["cost_nano_usd"]) == (count, sum(range(count)))
     assert await rollups.verify(database) == []
 
@@ -71,7 +81,7 @@ async def test_an_id_counts_once(database: Database, make_event) -> None:
     assert await ledger.append(again, "s", Position(1, 10), Position(1, 20)) == 1
     assert await ledger.append(again, "other", BEGINNING, Position(1, 20)) == 0
     assert await Events(database).count() == 3
-    _, total = await Events(database).usage([])
+    total = (await Events(database).usage([])).total
     assert (total["requests"], total["cost_nano_usd"]) == (3, 300)
     assert await ledger.position("s") == Position(1, 20)
     assert await ledger.position("other") == Position(1, 20)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, delete, func, or_, select
 
 from tollway.errors import BadRequest
 from tollway.model.event import UsageFilter
+from tollway.storage import partitions
+from tollway.storage.columns import insert, is_postgresql
 from tollway.storage.engine import Database
-from tollway.storage.repositories import moments, reports
-from tollway.storage.repositories.reports import Row, purged_before
-from tollway.storage.tables import events, ledger_state, rollups
+from tollway.storage.entries import MEASURES
+from tollway.storage.repositories import finding, moments, reports
+from tollway.storage.repositories.finding import Place
+from tollway.storage.repositories.moments import Span
+from tollway.storage.repositories.reports import Filters, Report
+from tollway.storage.tables import events, ledger_state, rollups, rollups_hourly
 
 MAX_PAGE = 1000
 _UTC = ZoneInfo("UTC")
@@ -30,11 +35,6 @@ class Page(NamedTuple):
     next_cursor: str | None
 
 
-class _Place(NamedTuple):
-    time: str
-    seq: int
-
-
 class Events:
     """Every method raises StoreUnavailable when the database is away and BadRequest for a filter that is
     none."""
@@ -46,40 +46,43 @@ class Events:
         """At most ``limit`` (1 to ``MAX_PAGE``) events. ``filter.key`` is a key's name or id."""
         limit = max(1, min(limit, MAX_PAGE))
         after = _read_cursor(cursor) if cursor else None
-        conditions = _conditions(filter)
+        span = _span(filter.since, filter.until, _UTC)
 
         def look(connection: Connection) -> Page:
-            found: list[tuple[str, int, bytes]] = []
-            for one in _by_key(connection, filter.key):
-                query = select(events.c.time, events.c.seq, events.c.event).where(*conditions, *one)
-                if after is not None:
-                    older = or_(events.c.time < after.time, events.c.seq < after.seq)
-                    query = query.where(events.c.time <= after.time, older)
-                query = query.order_by(events.c.time.desc(), events.c.seq.desc()).limit(limit + 1)
-                found.extend((row.time, row.seq, row.event) for row in connection.execute(query))
+            found = finding.find(connection, filter, span, limit + 1, after)
             found.sort(key=lambda row: row[:2], reverse=True)
             more = len(found) > limit
             shown = found[:limit]
             return Page(
                 [event for _, _, event in shown],
-                _write_cursor(_Place(*shown[-1][:2])) if more else None,
+                _write_cursor(Place(*shown[-1][:2])) if more else None,
             )
 
         return await self._database.read(look)
 
     async def count(self, filter: UsageFilter | None = None) -> int:
         filter = filter or UsageFilter()
-        conditions = _conditions(filter)
+        span = _span(filter.since, filter.until, _UTC)
+        conditions = [
+            *finding.conditions_of(filter),
+            events.c.time >= span.start,
+            events.c.time < span.end,
+        ]
 
         def look(connection: Connection) -> int:
             return sum(
                 connection.execute(
                     select(func.count()).select_from(events).where(*conditions, *one)
                 ).scalar_one()
-                for one in _by_key(connection, filter.key)
+                for one in finding.by_key(connection, filter.key)
             )
 
         return await self._database.read(look, deadline=30.0)
+
+    async def find(self, id: str) -> bytes | None:
+        """The event of this id."""
+        query = select(events.c.event).where(events.c.id == id)
+        return await self._database.read(lambda connection: connection.execute(query).scalar())
 
     async def usage(
         self,
@@ -87,36 +90,46 @@ class Events:
         since: str | None = None,
         until: str | None = None,
         tz: str = "UTC",
-    ) -> tuple[list[Row], Row]:
-        """Spend by any of ``reports.GROUPS``, and the total, which the rows add up to. ``requests`` counts
-        events, that is attempts. ``since`` is inclusive, ``until`` exclusive; without an offset they are
-        times in ``tz``, whose calendar days ``day`` means. Where events were purged, days are UTC days and
-        always whole."""
-        unknown = [name for name in group_by if name not in reports.GROUPS]
-        if unknown:
-            raise BadRequest(
-                f"group_by cannot be {unknown[0]!r}. It takes {', '.join(reports.GROUPS)}.", param="group_by"
-            )
+        *,
+        filters: Filters | None = None,
+        order: str = "cost_nano_usd",
+        limit: int | None = None,
+    ) -> Report:
+        """Spend by any of ``reports.GROUPS``, and the total, which the rows add up to but for a ``limit`` and for
+        tags, several of which one event may have. ``since`` is inclusive, ``until`` exclusive; without an offset they
+        are times in ``tz``, whose calendar ``day`` and the like mean. Where events and hourly roll-ups were purged,
+        days are UTC days and always whole."""
+        filters = filters or {}
+        _known(group_by, reports.GROUPS, "group_by")
+        _known(filters, reports.FILTERS, "filters")
+        _known([order], ("name", "tokens", *MEASURES), "order")
+        if sum(name in reports.TIMES for name in group_by) > 1:
+            raise BadRequest(f"group_by takes one of {', '.join(reports.TIMES)}.", param="group_by")
         where = moments.zone(tz)
-        span = moments.Span(
-            moments.moment(since, "since", where) if since else moments.EVER,
-            moments.moment(until, "until", where) if until else moments.NEVER,
-        )
+        span = _span(since, until, where)
         groups = tuple(dict.fromkeys(group_by))
         return await self._database.read(
-            lambda connection: reports.usage(connection, groups, span, where), deadline=30.0
+            lambda connection: reports.usage(
+                connection, groups, span, where, filters, order=order, limit=limit
+            ),
+            deadline=30.0,
+            stale=True,
         )
 
     async def spent(self, key_id: str, since: str | None = None) -> int:
         """Nano-dollars a key's events cost since then (ISO 8601; None: ever): whole days from the
         roll-ups."""
-        start = moments.moment(since, "since", _UTC) if since else moments.EVER
-        span = moments.Span(start, moments.NEVER)
-        return await self._database.read(lambda connection: reports.spent(connection, key_id, span))
+        span = _span(since, None, _UTC)
+        report = await self._database.read(
+            lambda connection: reports.usage(connection, (), span, _UTC, {"key_id": (key_id,)})
+        )
+        return int(report.total["cost_nano_usd"] or 0)
 
     async def purge(self, before_day: str, most: int) -> int:
         """Delete up to ``most`` of the oldest events of the UTC days before ``before_day``; returns how
-        many. The roll-ups of those days stay, and are final."""
+        many. The roll-ups of those days stay, and are final.
+
+        On PostgreSQL whole months are dropped, and the days before ``before_day`` in its own month stay."""
         oldest = (
             select(events.c.seq)
             .where(events.c.time < moments.midnight(before_day))
@@ -125,57 +138,64 @@ class Events:
         )
 
         def work(connection: Connection) -> int:
-            marked = purged_before(connection)
-            if marked < before_day:
-                values = {"name": reports.PURGED_BEFORE, "value": before_day}
-                if marked:
-                    changed = update(ledger_state).where(ledger_state.c.name == reports.PURGED_BEFORE)
-                    connection.execute(changed.values(value=before_day))
-                else:
-                    connection.execute(ledger_state.insert().values(**values))
+            if is_postgresql(connection):
+                return _drop_months(connection, before_day)
+            _mark(connection, reports.PURGED_BEFORE, before_day)
             return connection.execute(delete(events).where(events.c.seq.in_(oldest))).rowcount
 
         return await self._database.write(work)
 
+    async def purge_hours(self, before_day: str) -> int:
+        """Delete the oldest hour's roll-ups of the UTC days before ``before_day``; returns how many rows. Reports of
+        those days know whole UTC days, and single events where those are kept."""
+        hourly = rollups_hourly.c.hour
+        oldest = select(func.min(hourly)).where(hourly < before_day).scalar_subquery()
 
-def _conditions(filter: UsageFilter) -> list[ColumnElement[bool]]:
-    conditions = []
-    if filter.team is not None:
-        conditions.append(events.c.team == filter.team)
-    if filter.model is not None:
-        conditions.append(events.c.model == filter.model)
-    if filter.request_id is not None:
-        # "`" follows "_": the ids ``ue_{request_id}_…`` and no others.
-        conditions.append(events.c.id > f"ue_{filter.request_id}_")
-        conditions.append(events.c.id < f"ue_{filter.request_id}`")
-    if filter.since is not None:
-        conditions.append(events.c.time >= moments.moment(filter.since, "since", _UTC))
-    if filter.until is not None:
-        conditions.append(events.c.time < moments.moment(filter.until, "until", _UTC))
-    return conditions
+        def work(connection: Connection) -> int:
+            _mark(connection, reports.HOURS_BEFORE, before_day)
+            return connection.execute(delete(rollups_hourly).where(hourly == oldest)).rowcount
+
+        return await self._database.write(work)
 
 
-def _by_key(connection: Connection, key: str | None) -> list[list[ColumnElement[bool]]]:
-    """One condition for each key id that goes by this name (or is it): several queries that walk an index
-    each, where one with OR would sort."""
-    if key is None:
-        return [[]]
-    named = select(rollups.c.key_id).where(rollups.c.key == key).distinct()
-    ids = {row.key_id for row in connection.execute(named)}
-    nameless = [[and_(events.c.key_id.is_(None), events.c.key == key)]] if "" in ids else []
-    # An id that other events bear under another name (the key was renamed) is asked for by the name all the
-    # same.
-    by_name = [[and_(events.c.key_id == id, events.c.key == key)] for id in sorted(ids - {"", key})]
-    return [[events.c.key_id == key], *by_name, *nameless]
+def _drop_months(connection: Connection, before_day: str) -> int:
+    month = partitions.month_of(before_day)
+    dropped = partitions.drop_before(connection, month)
+    _mark(connection, reports.PURGED_BEFORE, f"{month}-01")
+    counts = func.sum(rollups.c.requests + rollups.c.corrections)
+    gone = or_(*(func.substr(rollups.c.day, 1, len(month)) == each for each in dropped))
+    return int(connection.execute(select(counts).where(gone)).scalar() or 0) if dropped else 0
 
 
-def _write_cursor(place: _Place) -> str:
+def _mark(connection: Connection, name: str, day: str) -> None:
+    """Remember what was deleted; a mark never goes back."""
+    first = insert(connection, ledger_state).values(name=name, value=day)
+    greater = first.excluded.value > ledger_state.c.value
+    connection.execute(
+        first.on_conflict_do_update(index_elements=["name"], set_={"value": day}, where=greater)
+    )
+
+
+def _span(since: str | None, until: str | None, where: ZoneInfo) -> Span:
+    return Span(
+        moments.moment(since, "since", where) if since else moments.EVER,
+        moments.moment(until, "until", where) if until else moments.NEVER,
+    )
+
+
+def _known(names: Iterable[str], known: Sequence[str], param: str) -> None:
+    for name in names:
+        if name not in known:
+            raise BadRequest(f"{param} cannot be {name!r}. It takes {', '.join(known)}.", param=param)
+
+
+def _write_cursor(place: Place) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
 
 
-def _read_cursor(cursor: str) -> _Place:
+def _read_cursor(cursor: str) -> Place:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
-        return msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=_Place)
+        return msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=Place)
     except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
         raise BadRequest("cursor is not one this server gave out.", param="cursor") from error

@@ -1,5 +1,5 @@
 """How events enter the database: each batch is one transaction that inserts the events, adds them to the
-daily roll-ups and moves the spool's position, so that an event counts exactly once whenever a process
+daily and hourly roll-ups and moves the spool's position, so that an event counts exactly once whenever a process
 dies.
 
 Statements are multi-row and prepared once for each power of two: the driver lets go of the interpreter's
@@ -16,14 +16,16 @@ from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tollway.model.usage import NOTHING, Usage
+from tollway.storage.columns import is_postgresql
 from tollway.storage.engine import Database
-from tollway.storage.entries import COLUMNS, MEASURES, Entry, totals
+from tollway.storage.entries import COLUMNS, DAY, DIMENSIONS, MEASURES, Entry, canonical, totals
+from tollway.storage.repositories import ledger_postgres
 from tollway.storage.segments import BEGINNING, Position
-from tollway.storage.tables import events, rollups, spool_positions
+from tollway.storage.tables import events, rollups, rollups_hourly, spool_positions
 
 BATCH = 256
 """The most events one statement takes."""
@@ -42,9 +44,12 @@ class Head(Struct, frozen=True, kw_only=True, gc=False):
     time: str
     key_id: str | None = None
     key: str | None = None
+    organization: str | None = None
     team: str | None = None
+    project: str | None = None
     user: str | None = None
     customer: str | None = None
+    tags: tuple[str, ...] = ()
     endpoint: str
     model: str
     provider: str
@@ -58,7 +63,6 @@ class Head(Struct, frozen=True, kw_only=True, gc=False):
     usage: Usage = NOTHING
 
 
-_DAY = len("2026-01-01")
 _TIME = len("2026-01-01T00:00:00.000Z")
 
 _decode = msgspec.json.Decoder(Head).decode
@@ -69,14 +73,14 @@ def read_entry(record: bytes) -> Entry:
     counted."""
     head = _decode(record)
     time = head.time
-    if len(time) != _TIME or time[_DAY] != "T" or time[-1] != "Z":
+    if len(time) != _TIME or time[DAY] != "T" or time[-1] != "Z":
         raise ValueError(f"time is {time!r}")
     of = (
-        head.key_id, head.key, head.team, head.user, head.customer,
-        head.endpoint, head.model, head.provider, head.upstream_model,
+        head.key_id, head.key, head.organization, head.team, head.project, head.user, head.customer,
+        canonical(head.tags), head.endpoint, head.model, head.provider, head.upstream_model,
     )  # fmt: skip
     return Entry(
-        head.id, time, of, head.outcome == "error", head.priced, head.cost_nano_usd, head.usage, record
+        head.id, time, of, head.outcome, head.priced, head.cost_nano_usd, head.usage, record
     )
 
 
@@ -91,12 +95,14 @@ class Ledger:
         query = select(spool_positions.c.segment, spool_positions.c.offset).where(
             spool_positions.c.spool == spool
         )
+        query = query.with_for_update()
 
         def look(connection: Connection) -> Position:
             row = connection.execute(query).one_or_none()
             return Position(row.segment, row.offset) if row else BEGINNING
 
-        # Through the writer: what an earlier, slow transaction did is settled before this looks.
+        # Through the writer, or behind the row's lock: what an earlier, slow transaction did is settled before
+        # this looks.
         return await self._database.write(look)
 
     async def forget(self, spool: str) -> None:
@@ -125,6 +131,8 @@ class Ledger:
             return len(entries)
 
         def carefully(connection: Connection) -> int:
+            if is_postgresql(connection):
+                ledger_postgres.prepare(connection, entries)
             _move(connection, spool, before, after)
             new = _new(connection, entries)
             _store(connection, new)
@@ -141,12 +149,25 @@ class PositionMoved(Exception):
 
 
 _MOVE = (
-    'UPDATE spool_positions SET segment = ?, "offset" = ? WHERE spool = ? AND segment = ? AND "offset" = ?'
+    update(spool_positions)
+    .where(
+        spool_positions.c.spool == bindparam("of"),
+        spool_positions.c.segment == bindparam("from_segment"),
+        spool_positions.c.offset == bindparam("from_offset"),
+    )
+    .values(segment=bindparam("to_segment"), offset=bindparam("to_offset"))
 )
 
 
 def _move(connection: Connection, spool: str, before: Position, after: Position) -> None:
-    if connection.exec_driver_sql(_MOVE, (*after, spool, *before)).rowcount == 1:
+    places = {
+        "of": spool,
+        "from_segment": before.segment,
+        "from_offset": before.offset,
+        "to_segment": after.segment,
+        "to_offset": after.offset,
+    }
+    if connection.execute(_MOVE, places).rowcount == 1:
         return
     known = select(spool_positions.c.spool).where(spool_positions.c.spool == spool)
     if before != BEGINNING or connection.execute(known).first() is not None:
@@ -167,12 +188,16 @@ def _new(connection: Connection, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _store(connection: Connection, entries: Sequence[Entry]) -> None:
+    if is_postgresql(connection):
+        ledger_postgres.store(connection, entries)
+        return
     for piece in _pieces(entries):
         flat = tuple(chain.from_iterable([each.columns for each in piece]))
         connection.exec_driver_sql(_insert_events(len(piece)), flat)
-    rows = totals(entries)
-    for group in _pieces(rows):
-        connection.exec_driver_sql(_add_rollups(len(group)), tuple(chain.from_iterable(group)))
+    days, hours = totals(entries)
+    for name, time, rows in ((rollups.name, "day", days), (rollups_hourly.name, "hour", hours)):
+        for group in _pieces(rows):
+            connection.exec_driver_sql(_add(name, time, len(group)), tuple(chain.from_iterable(group)))
 
 
 def _pieces(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
@@ -191,15 +216,15 @@ def _insert_events(count: int) -> str:
 
 
 @cache
-def _add_rollups(count: int) -> str:
-    names = [column.name for column in rollups.primary_key]
-    columns = ", ".join(f'"{name}"' for name in (*names, *MEASURES))
-    unique = ", ".join(f'"{name}"' for name in names)
-    adding = ", ".join(f'"{name}" = {rollups.name}."{name}" + excluded."{name}"' for name in MEASURES)
-    places = _places(len(names) + len(MEASURES), count)
+def _add(table: str, time: str, count: int) -> str:
+    """Adds ``count`` rows to roll-ups, by their primary key."""
+    names = (time, "digest", *DIMENSIONS, *MEASURES)
+    columns = ", ".join(f'"{name}"' for name in names)
+    adding = ", ".join(f'"{name}" = {table}."{name}" + excluded."{name}"' for name in MEASURES)
+    places = _places(len(names), count)
     return (
-        f"INSERT INTO {rollups.name} ({columns}) VALUES {places} "  # noqa: S608
-        f"ON CONFLICT ({unique}) DO UPDATE SET {adding}"
+        f"INSERT INTO {table} ({columns}) VALUES {places} "  # noqa: S608
+        f"ON CONFLICT ({time}, digest) DO UPDATE SET {adding}"
     )
 
 

@@ -1,9 +1,8 @@
-"""Times as the ledger writes them, ISO 8601 in UTC with milliseconds, so that text sorts as time does; and
-the parts of a span that whole UTC days cover. No clock is read here."""
+"""Times as the ledger writes them, ISO 8601 in UTC with milliseconds, so that text sorts as time does. No
+clock is read here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -12,7 +11,6 @@ from tollway.errors import BadRequest
 
 EVER = "0000-01-01T00:00:00.000Z"
 NEVER = "9999-12-31T00:00:00.000Z"
-_DAY = len("2026-01-01")
 
 
 class Span(NamedTuple):
@@ -20,14 +18,6 @@ class Span(NamedTuple):
 
     start: str
     end: str
-
-
-class Cover(NamedTuple):
-    """A span cut into whole UTC days, ``first`` to ``last`` (exclusive), and the ragged ends beside them."""
-
-    first: str
-    last: str
-    ends: list[Span]
 
 
 def zone(name: str) -> ZoneInfo:
@@ -67,36 +57,5 @@ def midnight(day: str) -> str:
     return f"{day}T00:00:00.000Z"
 
 
-def cover(span: Span, purged_before: str = "") -> Cover:
-    """Cut a span into whole days and ends. Days before ``purged_before`` have no events left: an end that
-    lies in one is widened to the whole day."""
-    first, last = span.start[:_DAY], span.end[:_DAY]
-    ends = []
-    if span.start != midnight(first) and first >= purged_before:
-        following = next_day(first)
-        ends.append(Span(span.start, min(midnight(following), span.end)))
-        first = following
-    if span.end != midnight(last):
-        if last < purged_before:
-            last = next_day(last)
-        elif first <= last:
-            ends.append(Span(midnight(last), span.end))
-    return Cover(first, max(first, last), ends)
-
-
 def next_day(day: str) -> str:
     return (date.fromisoformat(day) + timedelta(days=1)).isoformat()
-
-
-def local_days(span: Span, where: ZoneInfo) -> Iterator[tuple[str, Span]]:
-    """Each calendar day of a time zone that a span touches, with the part of the span that lies in it.
-    Days have 23 to 25 hours where clocks change."""
-    day = datetime.fromisoformat(span.start).astimezone(where).date()
-    start = span.start
-    while start < span.end:
-        following = day + timedelta(days=1)
-        midnight_there = datetime(following.year, following.month, following.day, tzinfo=where)
-        end = min(written(midnight_there), span.end)
-        if start < end:
-            yield day.isoformat(), Span(start, end)
-        start, day = max(start, end), following
