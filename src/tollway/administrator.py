@@ -1,4 +1,5 @@
-"""The key of the administrator, where the configuration names none: made at the first start, kept as its digest."""
+"""What a first start leaves in the data directory: its id, and the digest of an admin key where the configuration names
+none."""
 
 from __future__ import annotations
 
@@ -12,14 +13,17 @@ from tollway.config.settings import Settings
 from tollway.errors import ConfigError
 
 ADMIN_DIGEST = "admin_key.sha256"
+ID = "id"
 
 
 def prepare(settings: Settings) -> str | None:
-    """Make the data directory, and in it an admin key where one is needed and there is none yet. Returns a key that
-    was made: it is shown once. Raises ConfigError."""
+    """Make the data directory, its id, and an admin key where one is needed and there is none yet. Returns a key
+    that was made: it is shown once. Raises ConfigError."""
     data_dir = Path(settings.data_dir)
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not read_id(settings):
+            (data_dir / ID).write_text(secrets.token_hex(8) + "\n")
         if settings.admin_key is not None or read_digest(settings) is not None:
             return None
         key = "sk-tw-admin-" + secrets.token_urlsafe(32)
@@ -29,6 +33,13 @@ def prepare(settings: Settings) -> str | None:
     except OSError as error:
         raise unwritable(data_dir, error) from error
     return key
+
+
+def read_id(settings: Settings) -> str:
+    """What tells this data directory from others, for processes that share it; empty before it was prepared."""
+    with suppress(OSError):
+        return (Path(settings.data_dir) / ID).read_text().strip()
+    return ""
 
 
 def read_digest(settings: Settings) -> bytes | None:

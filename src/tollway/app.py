@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tollway.administrator import prepare, read_digest, unwritable
+from tollway.administrator import prepare, read_digest, read_id, unwritable
 from tollway.config.load import load_settings
 from tollway.config.settings import Settings, SinkSettings
 from tollway.demo import Demo
@@ -24,6 +24,7 @@ from tollway.errors import ConfigError, StoreUnavailable
 from tollway.http.asgi import App, Gateway, Receive, Scope, Send
 from tollway.http.doorway import RequestIds
 from tollway.http.lines import serve_line
+from tollway.jobs.lead import Lead
 from tollway.jobs.write_sinks import SinkWriter
 from tollway.model.artifact import Artifact
 from tollway.model.key import Principal, VirtualKey
@@ -44,6 +45,7 @@ from tollway.shared.claims import claims_of
 from tollway.shared.interface import Claim
 from tollway.shared.memory import MemoryCounters
 from tollway.shared.periods import period
+from tollway.sharing import Notice, Sharing
 from tollway.sinks import open_sinks
 from tollway.storage.spool import Spool
 from tollway.worker import Place
@@ -65,6 +67,7 @@ POLL = 0.5
 """How often the database is asked whether keys changed, seconds: a change by the CLI is served within this."""
 
 DRAIN = 10.0
+
 
 def read_settings(path: str | None, overrides: Mapping[str, object], catalog: Catalog) -> Settings:
     """The settings of this process. Raises ConfigError."""
@@ -94,6 +97,8 @@ class Process:
         """``place``: among several workers; None serves alone."""
         self.settings = settings
         self.place = place
+        self.sharing = Sharing(settings.redis)
+        self._nudge = asyncio.Event()
         self.catalog = catalog
         self.prices = PriceBook.load()
         self.generation = 0
@@ -113,7 +118,7 @@ class Process:
         self._batches: RunBatches
         self._objects: MindObjects
         self._reread = reread
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._stored: list[VirtualKey] = []
         self._stored_generation = -1
         self._keys_read = settings.database is None
@@ -130,6 +135,7 @@ class Process:
         if self.place is None:
             self.new_admin_key = prepare(settings)
         self._admin_digest = read_digest(settings)
+        self._data_id = read_id(settings)
         try:
             self.spool = Spool(self._spool_directory(data_dir), settings.spool)
         except OSError as error:
@@ -168,6 +174,7 @@ class Process:
         if self.database is None:
             self._run(self.ledger.run())
         self._run(self._prune())
+        await self.sharing.start(self._heard, self._nudge.set)
 
     def _holdings(self, settings: Settings, data_dir: Path) -> Holdings:
         """Who made what: by rows where there is a database, else by the ids themselves, signed with the admin key."""
@@ -366,6 +373,8 @@ class Process:
             parts["spool"] = self.spool.degraded
         if self.ledger.degraded:
             parts["ledger"] = self.ledger.degraded
+        if self.sharing.degraded:
+            parts["redis"] = self.sharing.degraded
         if self.place is not None and (serving := self.place.board.serving()) < self.place.board.workers:
             parts["workers"] = f"{serving} of {self.place.board.workers} workers serve."
         return parts
@@ -392,15 +401,53 @@ class Process:
                 if not writing:
                     writing = True
                     self._run(self.ledger.run())
-                    self._run(self._purge.run())
+                    self._lead("purge", self._purge.run)
                     if self.responses is not None:
                         self._run(self.responses.run())
-                    self._run(self._batches.run())
+                    # Files of batches are on this machine, so each machine runs its own.
+                    self._lead(f"batches:{self._data_id}", lambda _: self._batches.run())
                     self._run(self._objects.run())
+                    self._lead("objects", self._objects.lead)
             except StoreUnavailable as error:
                 self._degrade("database", str(error))
             self._looked.set()
-            await asyncio.sleep(POLL)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL):
+                    await self._nudge.wait()
+            self._nudge.clear()
+
+    def _heard(self, notice: Notice) -> None:
+        """Another process changed something."""
+        if notice.what == "rows":
+            self._nudge.set()
+        elif notice.what == "file":
+            self._run(self._reload_too())
+
+    async def _reload_too(self) -> None:
+        try:
+            for line in await self.reload():
+                log.warning("%s", line)
+        except ConfigError as error:
+            log.error(
+                "the new configuration is refused and the old one stays:\n%s", "\n".join(error.problems)
+            )
+
+    async def _changed(self) -> None:
+        """This process changed rows: serve them, and let the others know."""
+        await self.refresh()
+        await self.sharing.tell("rows")
+
+    async def _reload_everywhere(self) -> list[str]:
+        """Raises ConfigError, and then nobody reloads."""
+        waiting = await self.reload()
+        if self.place is not None:
+            self.place.tell("reloaded")
+        await self.sharing.tell("file")
+        return waiting
+
+    def _lead(self, name: str, work: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
+        """One process of all does this."""
+        self._run(Lead(self.sharing.lock, name, work).run())
 
     async def _prune(self) -> None:
         while True:
@@ -419,16 +466,20 @@ class Process:
                 log.exception("a background task failed")
                 raise
 
-        self._tasks.append(asyncio.get_running_loop().create_task(guarded()))
+        task = asyncio.get_running_loop().create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
         if self.background is not None:
             await self.background.close()
-        for task in self._tasks:
+        tasks = tuple(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self.responses is not None:
             await self.responses.flush()
+        await self.sharing.close()
         await self.upstream.close()
         with suppress(StoreUnavailable):
             await self.ledger.drain(DRAIN)
@@ -455,8 +506,8 @@ class Process:
             snapshot=lambda: self.services.snapshot,
             counters=self.counters,
             claims=claims_of,
-            changed=self.refresh,
-            reload=self.reload,
+            changed=self._changed,
+            reload=self._reload_everywhere,
             settings=lambda: self.settings,
             flush=self.flush,
             status=self.status,

@@ -76,6 +76,5 @@ class Lead:
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
-        if work.done() and not work.cancelled() and (error := work.exception()) is not None:
-            if not isinstance(error, LeaseLost):
-                raise error
+        if not work.cancelled() and (error := work.exception()) and not isinstance(error, LeaseLost):
+            raise error

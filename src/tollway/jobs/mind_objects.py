@@ -31,7 +31,7 @@ class Rows(Protocol):
 
 
 class MindObjects:
-    """``ask`` brings one object up to date; ``wall_clock`` gives Unix seconds. ``run`` goes on until cancelled."""
+    """``ask`` brings one object up to date; ``wall_clock`` gives Unix seconds. ``run`` and ``lead`` go on until cancelled."""
 
     def __init__(
         self,
@@ -46,23 +46,33 @@ class MindObjects:
         self._wall_clock = wall_clock
 
     async def run(self) -> None:
-        turns = 0
+        """Write what waits. Every process has its own."""
         while True:
             await asyncio.sleep(FLUSH)
-            turns += 1
             try:
                 await self._kept.flush()
-                if turns % int(ASK / FLUSH) == 0:
-                    await self.settle()
-                if turns % int(PURGE / FLUSH) == 0:
-                    await self.purge()
             except StoreUnavailable as error:
                 log.warning("objects wait for the database: %s", error)
 
-    async def purge(self) -> int:
+    async def lead(self, sure: Callable[[], None] = lambda: None) -> None:
+        """What one process does for all. ``sure`` raises when it may be another's work by now."""
+        turns = 0
+        while True:
+            await asyncio.sleep(ASK)
+            turns += 1
+            try:
+                sure()
+                await self.settle()
+                if turns % int(PURGE / ASK) == 0:
+                    await self.purge(sure)
+            except StoreUnavailable as error:
+                log.warning("objects wait for the database: %s", error)
+
+    async def purge(self, sure: Callable[[], None] = lambda: None) -> int:
         """Forget objects that their providers have let expire; returns how many. Raises StoreUnavailable."""
         total = 0
         for _ in range(1_000):
+            sure()
             done = await self._rows.purge(self._wall_clock(), STEP)
             total += done
             if done < STEP:

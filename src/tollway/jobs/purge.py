@@ -40,33 +40,35 @@ class Purge:
         self._settings = settings
         self._clock = clock
 
-    async def run(self) -> None:
-        """Once an hour, until cancelled. A database that is away is left for the next hour."""
+    async def run(self, sure: Callable[[], None] = lambda: None) -> None:
+        """Once an hour, until cancelled. A database that is away is left for the next hour. ``sure`` is called before
+        each transaction and raises when another process may be at this work by now."""
         while True:
             try:
-                await self.once()
+                await self.once(sure)
             except StoreUnavailable as error:
                 _log.warning("nothing was purged: %s", error.message)
             await asyncio.sleep(EVERY)
 
-    async def once(self) -> tuple[int, int]:
+    async def once(self, sure: Callable[[], None] = lambda: None) -> tuple[int, int]:
         """Delete everything that is due; returns how many bodies and how many events. Raises
         StoreUnavailable."""
         now = self._clock()
-        bodies = await _in_steps(lambda: self._bodies.purge(now, STEP))
+        bodies = await _in_steps(lambda: self._bodies.purge(now, STEP), sure)
         responses = self._responses
         if responses is not None:
-            await _in_steps(lambda: responses.purge(now, STEP))
+            await _in_steps(lambda: responses.purge(now, STEP), sure)
         kept = self._settings.events_retention
         if kept is None:
             return bodies, 0
         before = datetime.fromtimestamp(now - kept, UTC).date().isoformat()
-        return bodies, await _in_steps(lambda: self._events.purge(before, STEP))
+        return bodies, await _in_steps(lambda: self._events.purge(before, STEP), sure)
 
 
-async def _in_steps(step: Callable[[], Awaitable[int]]) -> int:
+async def _in_steps(step: Callable[[], Awaitable[int]], sure: Callable[[], None]) -> int:
     total = 0
     while True:
+        sure()
         done = await step()
         total += done
         if done < STEP:

@@ -1,0 +1,82 @@
+"""What the processes of one gateway have in common, in Redis where one is configured; else this process serves alone
+and has it in memory."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+import msgspec
+from msgspec import Struct
+
+from tollway.config.settings import RedisSettings
+from tollway.shared.interface import Lock, PubSub
+from tollway.shared.memory_bus import MemoryLock, MemoryPubSub
+
+CHANNEL = "changes"
+
+
+class Notice(Struct, frozen=True, omit_defaults=True):
+    """``what``: ``rows`` (keys or tenants in the database changed), ``file`` (read the configuration again),
+    ``object`` or ``response`` (the one with this ``id`` changed), ``cancel`` (whoever works at this response stops).
+    ``by`` is the process that says it."""
+
+    what: str
+    by: str
+    id: str = ""
+
+
+class Sharing:
+    """``lock`` and ``bus`` of this process. ``process`` names it among all."""
+
+    def __init__(self, settings: RedisSettings | None) -> None:
+        self.process = secrets.token_hex(8)
+        self.many = settings is not None
+        self.bus: PubSub
+        self.lock: Lock
+        self._link = None
+        if settings is None:
+            self.bus, self.lock = MemoryPubSub(), MemoryLock()
+            return
+        # Imported where it is configured only: the driver is an extra.
+        from tollway.shared.redis_bus import RedisLock, RedisPubSub
+        from tollway.shared.redis_link import RedisLink
+
+        self._link = RedisLink(
+            settings.url.reveal(),
+            prefix=settings.prefix,
+            cluster=settings.cluster,
+            connect=settings.connect_timeout,
+            deadline=settings.timeout,
+        )
+        self.bus, self.lock = RedisPubSub(self._link), RedisLock(self._link)
+
+    async def start(self, heard: Callable[[Notice], None], missed: Callable[[], None]) -> None:
+        """``heard`` gets what other processes say, ``missed`` is called when something may have been said unheard."""
+
+        def hear(payload: bytes) -> None:
+            try:
+                notice = msgspec.json.decode(payload, type=Notice)
+            except msgspec.MsgspecError:
+                return  # of another version; what it is about is looked up every so often anyway
+            if notice.by != self.process:
+                heard(notice)
+
+        self.bus.subscribe(CHANNEL, hear, missed)
+        await self.bus.start()
+
+    async def tell(self, what: str, id: str = "") -> None:
+        """To the other processes; lost while Redis is away, and then they find out by looking."""
+        if self.many:
+            await self.bus.publish(CHANNEL, msgspec.json.encode(Notice(what, self.process, id)))
+
+    async def close(self) -> None:
+        await self.bus.close()
+        if self._link is not None:
+            await self._link.close()
+
+    @property
+    def degraded(self) -> str | None:
+        if self._link is None or not self._link.away:
+            return None
+        return "Redis does not answer. What this process holds of budgets and limits is spent first."
