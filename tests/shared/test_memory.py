@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tollway.errors import BudgetExceeded, GatewayError, RateLimitExceeded
-from tollway.shared.interface import Amounts, Claim, Standing
+from tollway.shared.interface import Amounts, Claim, Crossing, Standing
 from tollway.shared.memory import MemoryCounters, MemoryHold
 from tollway.shared.periods import period
 
@@ -117,7 +117,11 @@ async def test_a_refusal_names_what_is_spent_held_and_when_it_resets(
     )
     assert error.details == {
         "budget": "budget per month",
+        "limit": "budget per month",
         "subject": "key ci",
+        "unit": "nano_usd",
+        "free": 500_000_000,
+        "clamp": False,
         "limit_nano_usd": 5_000_000_000,
         "spent_nano_usd": 3_000_000_000,
         "held_nano_usd": 1_500_000_000,
@@ -288,6 +292,190 @@ async def test_headers_speak_of_the_tightest_limits(counters: MemoryCounters, cl
     assert 86400 - 1440 <= int(lines["x-ratelimit-reset-requests"].rstrip("s")) <= 86400 + 1440
     plain = await counters.reserve((budget(5), parallel(3)), taking(1))
     assert plain.ratelimit_headers() == b""
+
+
+# ------------------------------------------------------------------------- units, thresholds, what is rare
+
+
+def of(unit: str, limit: int, **more: object) -> Claim:
+    fields: dict[str, object] = {
+        "counter": f"k:{unit}:{more.get('seconds', more.get('per', ''))}",
+        "unit": unit,
+        "limit": limit,
+        "label": "limit",
+        "subject": "team search",
+        **more,
+    }
+    return Claim(**fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("count", "cached", "held", "spent"),
+    [
+        ("all", True, 100, 90),
+        ("all", False, 100, 70),
+        ("input", True, 60, 50),
+        ("input", False, 60, 30),
+        ("output", True, 40, 40),
+        ("output", False, 40, 40),
+    ],
+)
+async def test_which_tokens_count(
+    counters: MemoryCounters, count: str, cached: bool, held: int, spent: int
+) -> None:
+    window = of("tokens", 1000, seconds=60, count=count, cached=cached)
+    purse = of("tokens", 1000, per="day", count=count, cached=cached)
+    hold = await counters.reserve((window, purse), taking(tokens=100, sure=60))
+    rows = await counters.standing((window, purse))
+    assert [(row.spent, row.held) for row in rows] == [(held, 0), (0, held)]
+    hold.settle(nano_usd=5, tokens=90, input_tokens=50, cached_tokens=20)
+    rows = await counters.standing((window, purse))
+    assert [(row.spent, row.held) for row in rows] == [(spent, 0), (spent, 0)]
+
+
+async def test_a_budget_of_requests(counters: MemoryCounters) -> None:
+    claim = of("requests", 2, per="month")
+    (await counters.reserve((claim,), NOTHING)).settle(nano_usd=1, tokens=1)
+    (await counters.reserve((claim,), NOTHING)).release()
+    assert (await standing(counters, claim)).spent == 1
+    await counters.reserve((claim,), NOTHING)
+    with pytest.raises(BudgetExceeded, match=r"of 2 requests: 1 is spent, 1 is held .* needs 1") as refused:
+        await counters.reserve((claim,), NOTHING)
+    assert refused.value.details == {
+        "budget": "limit",
+        "limit": "limit",
+        "subject": "team search",
+        "unit": "requests",
+        "allowed": 2,
+        "spent": 1,
+        "held": 1,
+        "needed": 1,
+        "free": 0,
+        "clamp": False,
+        "resets_at": "2026-12-01T00:00:00Z",
+    }
+
+
+async def test_a_threshold_is_crossed_once_a_period(clock: Clock) -> None:
+    told: list[Crossing] = []
+    counters = MemoryCounters(clock, told.append)
+    claim = of("nano_usd", 100, per="day", alerts=(50, 80))
+    first = await counters.reserve((claim,), taking(10))
+    assert first.warnings() == ()
+    first.settle(nano_usd=55, tokens=0)
+    assert first.warnings() == (Crossing(claim=claim, at=50, used=55),)
+    second = await counters.reserve((claim,), taking(25))
+    assert second.warnings() == (Crossing(claim=claim, at=80, used=80),)
+    second.settle(nano_usd=30, tokens=0)
+    third = await counters.reserve((claim,), taking(5))
+    third.settle(nano_usd=5, tokens=0)
+    assert third.warnings() == ()
+    assert [crossing.at for crossing in told] == [50, 80]
+    clock.now += 86400
+    again = await counters.reserve((claim,), taking(90))
+    assert [crossing.at for crossing in again.warnings()] == [80]
+    assert len(told) == 3
+
+
+async def test_what_was_spent_before_warned_before(counters: MemoryCounters) -> None:
+    claim = of("nano_usd", 100, per="day", alerts=(50, 80))
+    counters.seed(claim, 60)
+    hold = await counters.reserve((claim,), taking(5))
+    assert hold.warnings() == ()
+    hold.settle(nano_usd=20, tokens=0)
+    assert [crossing.at for crossing in hold.warnings()] == [80]
+
+
+async def test_the_worst_case_warns_nobody(counters: MemoryCounters) -> None:
+    claim = of("nano_usd", 100, per="day", alerts=(50,), strict=True)
+    hold = await counters.reserve((claim,), taking(1, worst=90))
+    assert hold.warnings() == ()
+
+
+async def test_a_limit_that_is_only_watched(counters: MemoryCounters) -> None:
+    claims = (
+        of("nano_usd", 10, per="day", enforce=False),
+        of("requests", 1, seconds=60, enforce=False),
+        of("tokens", 10, seconds=60, enforce=False),
+        of("parallel", 1, enforce=False),
+    )
+    assert (await counters.reserve(claims, taking(10, tokens=10))).warnings() == ()
+    hold = await counters.reserve(claims, taking(10, tokens=10))
+    assert [(crossing.claim, crossing.shadow) for crossing in hold.warnings()] == [
+        (claim, True) for claim in claims
+    ]
+    hold.settle(nano_usd=7, tokens=7)
+    rows = await counters.standing(claims)
+    assert [(row.spent, row.held) for row in rows] == [(7, 10), (2, 0), (17, 0), (0, 1)]
+
+
+async def test_a_limit_raised_for_a_while(counters: MemoryCounters, clock: Clock) -> None:
+    claims = (
+        of("nano_usd", 10, per="total", raised_by=5, raised_until=NOON + 60),
+        of("requests", 1, seconds=3600, raised_by=1, raised_until=NOON + 60),
+    )
+    await counters.reserve(claims, taking(10))
+    (await counters.reserve(claims, taking(5))).release()
+    clock.now += 60
+    with pytest.raises(BudgetExceeded) as refused:
+        await counters.reserve(claims[:1], taking(1))
+    assert refused.value.details["limit_nano_usd"] == 10
+    with pytest.raises(RateLimitExceeded):
+        await counters.reserve(claims[1:], NOTHING)
+
+
+async def test_a_hold_grows_until_a_ceiling(counters: MemoryCounters) -> None:
+    claims = (
+        of("nano_usd", 100, per="day"),
+        of("tokens", 50, seconds=60),
+        of("tokens", 10, seconds=3600, count="input"),
+    )
+    hold = await counters.reserve(claims, taking(40, tokens=20, sure=10))
+    assert hold.extend(nano_usd=40, tokens=20)
+    before = await counters.standing(claims)
+    assert [(row.spent, row.held) for row in before] == [(0, 80), (40, 0), (10, 0)]
+    assert not hold.extend(nano_usd=10, tokens=11)
+    assert not hold.extend(nano_usd=21, tokens=1)
+    assert await counters.standing(claims) == before
+    hold.settle(nano_usd=70, tokens=35, input_tokens=10)
+    rows = await counters.standing(claims)
+    assert [(row.spent, row.held) for row in rows] == [(70, 0), (35, 0), (10, 0)]
+    assert not hold.extend(nano_usd=1, tokens=1)
+
+
+async def test_what_grew_never_leaves_less_than_nothing(counters: MemoryCounters, clock: Clock) -> None:
+    claim = of("tokens", 100, seconds=60)
+    hold = await counters.reserve((claim,), taking(tokens=50))
+    clock.now += 30
+    assert hold.extend(nano_usd=0, tokens=40)
+    hold.settle(nano_usd=0, tokens=20)
+    assert (await standing(counters, claim)).spent == 20
+    clock.now += 40
+    assert (await standing(counters, claim)).spent == 0
+
+
+async def test_a_restart_within_a_minute(counters: MemoryCounters, clock: Clock) -> None:
+    claim = requests(3)
+    counters.seed_window(claim, [(NOON - 10, 1), (NOON - 70, 5), (NOON - 50, 1), (NOON - 10.2, 1)])
+    assert (await standing(counters, claim)).spent == 3
+    with pytest.raises(RateLimitExceeded) as refused:
+        await counters.reserve((claim,), NOTHING)
+    assert 8 <= int(refused.value.headers["retry-after"]) <= 12
+    clock.now += 12
+    await counters.reserve((claim,), NOTHING)
+    with pytest.raises(RateLimitExceeded):
+        await counters.reserve((claim,), NOTHING)
+
+
+async def test_a_budget_follows_a_changed_calendar(counters: MemoryCounters, clock: Clock) -> None:
+    await counters.reserve((of("nano_usd", 100, per="month"),), taking(5))
+    claim = of("nano_usd", 100, per="month", first_day=15, zone="Asia/Tokyo")
+    await counters.reserve((claim,), taking(5))
+    row = await standing(counters, claim)
+    assert row.held == 10
+    assert row.resets_at == datetime(2026, 12, 14, 15, tzinfo=UTC).timestamp()
+    await counters.reset(claim, 42)
+    assert (await standing(counters, claim)).spent == 42
 
 
 # ------------------------------------------------------------------------------------------ parallel, holds

@@ -2,25 +2,36 @@
 
 Sliding windows are made of sixty sub-windows and count one more than they need, so no stretch of time as long as
 the window ever admits more than the limit, and a client that keeps to 95 % of it is never refused.
+What is rare (a limit raised for a while or only watched, some of the tokens, a threshold that is crossed) is told by
+one flag or one comparison, so that a plain claim costs nothing for it.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
 from types import TracebackType
+from typing import Final
 
 from tollway.errors import BudgetExceeded, RateLimitExceeded
-from tollway.model.money import Money, to_usd
-from tollway.shared.interface import Amounts, Claim, Standing
+from tollway.model.money import Money
+from tollway.shared import measures, refusals
+from tollway.shared.interface import Amounts, Claim, Crossing, Standing
 from tollway.shared.periods import period
 
-PARTS = 60
+PARTS: Final = 60
 
 SEATED = 65_536
 """Sets of claims whose states are remembered; past that they are looked up anew."""
+
+_NEVER: Final = 1 << 61
+"""Above every amount, and still a plain machine integer."""
+
+_USD: Final = 1
+_WORST_USD: Final = 2
+_TOKENS_ALL: Final = 3
+"""The measures of nearly every claim (see ``measures``), read without a call."""
 
 
 class _Window:
@@ -69,21 +80,84 @@ class _Window:
 
 
 class _Purse:
-    """A budget: what was settled in the current period and what is held."""
+    """A budget: what was settled in the current period and what is held. ``alert`` is the next threshold that
+    ``spent`` has not reached in this period."""
 
-    __slots__ = ("anchor", "end", "held", "per", "spent")
+    __slots__ = (
+        "alert",
+        "alerted",
+        "alerts",
+        "anchor",
+        "end",
+        "first_day",
+        "first_month",
+        "held",
+        "per",
+        "spent",
+        "zone",
+    )
 
-    def __init__(self, per: str, anchor: float, now: float) -> None:
-        self.per = per
-        self.anchor = anchor
+    def __init__(self, claim: Claim, now: float) -> None:
         self.spent = 0
         self.held = 0
-        self.end = period(per, now, anchor)[1]
+        self.alerts: tuple[int, ...] = ()
+        self.alerted = -1
+        self.alert = _NEVER
+        self.end = math.inf
+        self.per = ""
+        self.anchor = 0.0
+        self.zone = ""
+        self.first_day = 1
+        self.first_month = 1
+        self.rule(claim, now)
+
+    def rule(self, claim: Claim, now: float) -> None:
+        """Follow the claim's calendar and thresholds from now on; what is spent stays."""
+        self.roll(now)
+        if (
+            self.per != claim.per
+            or self.anchor != claim.anchor
+            or self.zone != claim.zone
+            or self.first_day != claim.first_day
+            or self.first_month != claim.first_month
+        ):
+            self.per = claim.per
+            self.anchor = claim.anchor
+            self.zone = claim.zone
+            self.first_day = claim.first_day
+            self.first_month = claim.first_month
+            self._end_of_period(now)
+        if self.alerts != claim.alerts:
+            self.alerts = claim.alerts
+            self.next_alert()
 
     def roll(self, now: float) -> None:
-        if self.end is not None and now >= self.end:
+        if now >= self.end:
             self.spent = 0
-            self.end = period(self.per, now, self.anchor)[1]
+            self.alerted = -1
+            self.next_alert()
+            self._end_of_period(now)
+
+    def next_alert(self) -> None:
+        self.alert = _NEVER
+        for at in self.alerts:
+            if at > self.alerted:
+                self.alert = at
+                return
+
+    def reached(self, amount: int) -> int:
+        """The highest threshold ``amount`` has reached; none up to it is reported again in this period."""
+        found = self.alert
+        for at in self.alerts:
+            if at <= amount:
+                found = at
+        self.alerted = found
+        self.next_alert()
+        return found
+
+    def _end_of_period(self, now: float) -> None:
+        end = period(self.per, now, self.anchor, self.zone, self.first_day, self.first_month)[1]
+        self.end = math.inf if end is None else end
 
 
 class _Slots:
@@ -93,18 +167,24 @@ class _Slots:
         self.held = 0
 
 
-_REQUESTS, _TOKENS, _PURSE, _SLOTS = range(4)
+_REQUESTS: Final = 0
+_TOKENS: Final = 1
+_PURSE: Final = 2
+_SLOTS: Final = 3
 
 
 class _Seat:
-    """A claim beside its state, with what a reservation reads of both at hand."""
+    """A claim beside its state, with what a reservation reads of both at hand. ``rare`` means that the limit is not
+    simply ``limit``: it is raised for a while, or only watched."""
 
-    __slots__ = ("claim", "head", "kind", "limit", "purse", "slots", "strict", "window")
+    __slots__ = ("cached", "claim", "head", "kind", "limit", "measure", "purse", "rare", "slots", "window")
 
     def __init__(self, claim: Claim, state: _Window | _Purse | _Slots) -> None:
         self.claim = claim
         self.limit = claim.limit
-        self.strict = claim.strict
+        self.measure = measures.measure_of(claim)
+        self.cached = claim.cached
+        self.rare = not claim.enforce or claim.raised_by != 0
         self.window: _Window | None = None
         self.purse: _Purse | None = None
         self.slots: _Slots | None = None
@@ -121,6 +201,12 @@ class _Seat:
             self.kind = _SLOTS
             self.slots = state
 
+    def limit_at(self, now: float) -> int:
+        claim = self.claim
+        if claim.raised_by and now < claim.raised_until:
+            return claim.limit + claim.raised_by
+        return claim.limit
+
 
 class _Seats:
     """The seats of one key's claims, in their order."""
@@ -134,9 +220,9 @@ class _Seats:
 
 class MemoryHold:
     """A reservation in this process. See ``shared.interface.Hold``. ``amounts`` and ``entries`` (of windows) stand
-    beside the ``seats`` they were taken on."""
+    beside the ``seats`` they were taken on; ``crossed`` is None nearly always."""
 
-    __slots__ = ("_amounts", "_counters", "_entries", "_open", "_seats")
+    __slots__ = ("_amounts", "_counters", "_crossed", "_entries", "_later", "_open", "_seats")
 
     def __init__(
         self,
@@ -144,35 +230,97 @@ class MemoryHold:
         seats: list[_Seat],
         amounts: list[int],
         entries: list[list[int] | None],
+        crossed: list[Crossing] | None,
     ) -> None:
         self._counters = counters
         self._seats = seats
         self._amounts = amounts
         self._entries = entries
+        self._crossed = crossed
+        self._later: list[tuple[_Window, list[int], int]] | None = None
         self._open = True
 
-    def settle(self, *, nano_usd: Money, tokens: int) -> None:
+    def settle(self, *, nano_usd: Money, tokens: int, input_tokens: int = 0, cached_tokens: int = 0) -> None:
+        if self._open:
+            self._end(False, nano_usd, tokens, input_tokens, cached_tokens)
+
+    def release(self) -> None:
+        if self._open:
+            self._end(True, 0, 0, 0, 0)
+
+    def warnings(self) -> tuple[Crossing, ...]:
+        return () if self._crossed is None else tuple(self._crossed)
+
+    def extend(self, *, nano_usd: Money, tokens: int) -> bool:
         if not self._open:
-            return
+            return False
+        now = self._counters.clock()
+        more: list[int] = []
+        for seat in self._seats:
+            amount = measures.grown(seat.measure, nano_usd, tokens)
+            more.append(amount)
+            if not amount or not seat.claim.enforce:
+                continue
+            purse = seat.purse
+            window = seat.window
+            if purse is not None:
+                purse.roll(now)
+                if purse.spent + purse.held + amount > seat.limit_at(now):
+                    return False
+            elif window is not None:
+                window.slide(now)
+                if window.total + amount > seat.limit_at(now):
+                    return False
+        for at, seat in enumerate(self._seats):
+            amount = more[at]
+            purse = seat.purse
+            window = seat.window
+            if not amount:
+                continue
+            if purse is not None:
+                purse.held += amount
+                self._amounts[at] += amount
+            elif window is not None:
+                if self._later is None:
+                    self._later = []
+                self._later.append((window, window.add(window.slide(now), amount), amount))
+        return True
+
+    def _end(self, released: bool, nano_usd: int, tokens: int, input_tokens: int, cached_tokens: int) -> None:
         self._open = False
         counters = self._counters
         counters.open -= 1
         now = counters.clock()
         amounts = self._amounts
+        if self._later is not None:
+            self._forget_later(now)
         for at, seat in enumerate(self._seats):
             kind = seat.kind
             if kind == _PURSE:
                 purse = seat.purse
                 assert purse is not None
-                purse.roll(now)
+                if now >= purse.end:
+                    purse.roll(now)
                 purse.held -= amounts[at]
-                purse.spent += nano_usd
+                if _USD <= seat.measure <= _WORST_USD:
+                    purse.spent += nano_usd
+                elif not released:
+                    purse.spent += measures.used(
+                        seat.measure, seat.cached, nano_usd, tokens, input_tokens, cached_tokens
+                    )
+                if purse.spent >= purse.alert:
+                    self._cross(seat, purse, purse.spent)
             elif kind == _SLOTS:
                 slots = seat.slots
                 assert slots is not None
                 slots.held -= 1
             elif kind == _TOKENS:
-                difference = tokens - amounts[at]
+                counted = tokens
+                if seat.measure != _TOKENS_ALL or not seat.cached:
+                    counted = measures.used(
+                        seat.measure, seat.cached, nano_usd, tokens, input_tokens, cached_tokens
+                    )
+                difference = counted - amounts[at]
                 entry = self._entries[at]
                 window = seat.window
                 if not difference or entry is None or window is None:
@@ -186,8 +334,21 @@ class MemoryHold:
                     if isinstance(known, _Window):
                         known.add(known.slide(now), difference)
 
-    def release(self) -> None:
-        self.settle(nano_usd=0, tokens=0)
+    def _forget_later(self, now: float) -> None:
+        """What ``extend`` added counts where the request began, once it is known what it was."""
+        assert self._later is not None
+        for window, entry, amount in self._later:
+            if entry[0] >= window.slide(now) - PARTS:
+                entry[1] -= amount
+                window.total -= amount
+        self._later = None
+
+    def _cross(self, seat: _Seat, purse: _Purse, amount: int) -> None:
+        crossing = Crossing(claim=seat.claim, at=purse.reached(amount), used=amount)
+        if self._crossed is None:
+            self._crossed = []
+        self._crossed.append(crossing)
+        self._counters.tell(crossing)
 
     def ratelimit_headers(self) -> bytes:
         requests: _Seat | None = None
@@ -218,11 +379,13 @@ class MemoryHold:
 
 
 class MemoryCounters:
-    """The ``Counters`` contract for one process. ``clock`` gives Unix seconds."""
+    """The ``Counters`` contract for one process. ``clock`` gives Unix seconds. ``crossed`` is called with every
+    threshold that is crossed; it must not block."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], crossed: Callable[[Crossing], None] | None = None) -> None:
         self.clock = clock
         self.open = 0
+        self._crossed = crossed
         self._states: dict[str, _Window | _Purse | _Slots] = {}
         self._seated: dict[int, _Seats] = {}
 
@@ -237,34 +400,48 @@ class MemoryCounters:
         seats = known.seats
         taking: list[int] = []
         parts: list[int] = []
+        crossed: list[Crossing] | None = None
         for seat in seats:
             kind = seat.kind
             limit = seat.limit
             amount = 1
             part = 0
+            if seat.rare:
+                limit = seat.limit_at(now)
+                if not seat.claim.enforce:
+                    crossed = self._watch(seat, limit, amounts, now, crossed)
+                    limit = _NEVER
             if kind == _PURSE:
                 purse = seat.purse
                 assert purse is not None
-                amount = amounts.worst_nano_usd if seat.strict else amounts.nano_usd
-                if purse.end is not None and now >= purse.end:
+                if seat.measure == _USD:
+                    amount = amounts.nano_usd
+                else:
+                    amount = measures.expected(seat.measure, amounts)
+                if now >= purse.end:
                     purse.roll(now)
                 if purse.spent + purse.held + amount > limit or (purse.spent >= limit and not amount):
-                    raise _budget_refusal(seat.claim, purse, amount)
+                    raise _budget_refusal(seat.claim, purse, limit, amount)
+                if purse.spent + amount >= purse.alert:
+                    crossed = self._expect(seat, purse, amounts, crossed)
             elif kind == _SLOTS:
                 slots = seat.slots
                 assert slots is not None
                 if slots.held >= limit:
-                    raise _slots_refusal(seat.claim, slots)
+                    raise refusals.slots_refusal(seat.claim, limit=limit, held=slots.held)
             else:
                 window = seat.window
                 assert window is not None
                 if kind == _TOKENS:
-                    amount = amounts.tokens
-                    if amount > limit >= amounts.input_tokens:
+                    if seat.measure == _TOKENS_ALL:
+                        amount = amounts.tokens
+                    else:
+                        amount = measures.expected(seat.measure, amounts)
+                    if amount > limit and limit >= measures.certain(seat.measure, amounts):
                         amount = limit
                 part = window.slide(now)
                 if window.total + amount > limit:
-                    raise _rate_refusal(seat, window, amount, now)
+                    raise _rate_refusal(seat.claim, window, limit, amount, now)
             taking.append(amount)
             parts.append(part)
         entries: list[list[int] | None] = []
@@ -286,14 +463,72 @@ class MemoryCounters:
                 entry = window.add(parts[at], amount)
             entries.append(entry)
         self.open += 1
-        return MemoryHold(self, seats, taking, entries)
+        if crossed is not None:
+            for crossing in crossed:
+                self._mark(crossing)
+        return MemoryHold(self, seats, taking, entries, crossed)
+
+    def tell(self, crossing: Crossing) -> None:
+        if self._crossed is not None:
+            self._crossed(crossing)
+
+    def _expect(
+        self, seat: _Seat, purse: _Purse, amounts: Amounts, crossed: list[Crossing] | None
+    ) -> list[Crossing] | None:
+        """A threshold this request is expected to cross. The worst case of a strict budget is no expectation."""
+        amount = amounts.nano_usd if seat.claim.strict else measures.expected(seat.measure, amounts)
+        used = purse.spent + amount
+        if used < purse.alert:
+            return crossed
+        at = purse.alert
+        for threshold in purse.alerts:
+            if threshold <= used:
+                at = threshold
+        if crossed is None:
+            crossed = []
+        crossed.append(Crossing(claim=seat.claim, at=at, used=used))
+        return crossed
+
+    def _watch(
+        self, seat: _Seat, limit: int, amounts: Amounts, now: float, crossed: list[Crossing] | None
+    ) -> list[Crossing] | None:
+        """Whether a limit that is only watched would have refused."""
+        amount = measures.expected(seat.measure, amounts)
+        taken = 0
+        if seat.purse is not None:
+            seat.purse.roll(now)
+            taken = seat.purse.spent + seat.purse.held
+        elif seat.slots is not None:
+            taken = seat.slots.held
+        elif seat.window is not None:
+            seat.window.slide(now)
+            taken = seat.window.total
+            if amount > limit >= measures.certain(seat.measure, amounts):
+                amount = limit
+        if taken + amount <= limit:
+            return crossed
+        if crossed is None:
+            crossed = []
+        crossed.append(Crossing(claim=seat.claim, at=limit, used=taken + amount, shadow=True))
+        return crossed
+
+    def _mark(self, crossing: Crossing) -> None:
+        """Only a reservation that was made has crossed anything."""
+        state = self._states.get(crossing.claim.counter)
+        if not crossing.shadow and isinstance(state, _Purse):
+            state.reached(crossing.used)
+        self.tell(crossing)
 
     def _seat(self, claims: tuple[Claim, ...], now: float) -> _Seats:
         """Claims of a key do not change while it lives, so their states are looked up once (until ``prune``)."""
         seats = []
         for claim in claims:
             state = self._states.get(claim.counter)
-            seats.append(_Seat(claim, self._begin(claim, now) if state is None else state))
+            if state is None:
+                state = self._begin(claim, now)
+            elif isinstance(state, _Purse):
+                state.rule(claim, now)
+            seats.append(_Seat(claim, state))
         if len(self._seated) >= SEATED:
             self._seated.clear()
         known = self._seated[id(claims)] = _Seats(claims, seats)
@@ -313,7 +548,7 @@ class MemoryCounters:
             elif isinstance(state, _Purse):
                 state.roll(now)
                 spent = state.spent
-                resets_at = state.end
+                resets_at = None if state.end == math.inf else state.end
             rows.append(Standing(claim=claim, spent=spent, held=state.held, resets_at=resets_at))
         return rows
 
@@ -321,8 +556,38 @@ class MemoryCounters:
         now = self.clock()
         state = self._states.get(claim.counter) or self._begin(claim, now)
         if isinstance(state, _Purse):
+            state.rule(claim, now)
             state.roll(now)
             state.spent = spent
+            state.alerted = -1
+            state.next_alert()
+            if spent >= state.alert:
+                state.reached(spent)  # it was told when it was crossed
+
+    def seed_window(self, claim: Claim, amounts: Iterable[tuple[float, int]]) -> None:
+        """What was admitted before this process began, as (Unix seconds, amount) in any order, so that a restart
+        within a window does not admit it twice. Called once for a window, after which it is counted as its own."""
+        now = self.clock()
+        state = self._states.get(claim.counter) or self._begin(claim, now)
+        if not isinstance(state, _Window):
+            return
+        part = state.slide(now)
+        found: dict[int, list[int]] = {entry[0]: entry for entry in state.parts}
+        for at, amount in amounts:
+            begun = min(int(at / state.width), part)
+            if begun < part - PARTS or not amount:
+                continue
+            entry = found.get(begun)
+            if entry is None:
+                found[begun] = [begun, amount]
+            else:
+                entry[1] += amount
+            state.total += amount
+        state.parts = deque(found[begun] for begun in sorted(found))
+
+    async def reset(self, claim: Claim, spent: int) -> None:
+        """From now on this budget has spent ``spent`` in its current period; what is held stays held."""
+        self.seed(claim, spent)
 
     def known(self, claim: Claim) -> bool:
         """Whether this counter has state already (so that a reload does not seed it again)."""
@@ -350,7 +615,7 @@ class MemoryCounters:
         elif claim.seconds:
             state = _Window(claim.seconds)
         else:
-            state = _Purse(claim.per, claim.anchor, now)
+            state = _Purse(claim, now)
         self._states[claim.counter] = state
         return state
 
@@ -371,65 +636,20 @@ def _header_lines(unit: str, seat: _Seat, now: float) -> str:
     return f"{seat.head}{remaining}\r\nx-ratelimit-reset-{unit}: {reset}s\r\n"
 
 
-def _iso(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _rate_refusal(seat: _Seat, state: _Window, amount: int, now: float) -> RateLimitExceeded:
-    claim = seat.claim
-    per = "minute" if claim.seconds == 60 else "day" if claim.seconds == 86400 else f"{claim.seconds} s"
-    details = {
-        "limit": claim.label,
-        "subject": claim.subject,
-        "allowed": claim.limit,
-        "used": state.total,
-    }
-    if amount > claim.limit:
-        return RateLimitExceeded(
-            f"This request counts {amount} {claim.unit}, more than {claim.subject} may use in a {per} "
-            f"({claim.label} {claim.limit}). Shorten it or lower max_tokens.",
-            details=details,
-        )
-    wait = state.room_at(amount, claim.limit, now)
-    details["resets_at"] = _iso(now + wait) or ""
-    seconds = math.ceil(wait)
-    headers = {"retry-after": str(seconds), "retry-after-ms": str(math.ceil(wait * 1000))}
-    lines = _header_lines("requests" if claim.unit == "requests" else "tokens", seat, now)
-    for line in lines.split("\r\n")[:-1]:
-        name, _, value = line.partition(": ")
-        headers[name] = value
-    return RateLimitExceeded(
-        f"{claim.subject} has reached its limit of {claim.limit} {claim.unit} per {per} ({claim.label}): "
-        f"{state.total} used, {amount} more asked for. Retry in {seconds} s.",
-        details=details,
-        headers=headers,
+def _rate_refusal(claim: Claim, window: _Window, limit: int, needed: int, now: float) -> RateLimitExceeded:
+    return refusals.rate_refusal(
+        claim,
+        limit=limit,
+        used=window.total,
+        needed=needed,
+        wait=window.room_at(needed, limit, now),
+        reset=window.empty_at(now),
+        now=now,
     )
 
 
-def _budget_refusal(claim: Claim, state: _Purse, amount: int) -> BudgetExceeded:
-    resets = _iso(state.end)
-    until = f"It resets at {resets}." if resets else "It does not reset; raise it to go on."
-    return BudgetExceeded(
-        f"{claim.subject} has a {claim.label} of ${to_usd(claim.limit)}: ${to_usd(state.spent)} is spent, "
-        f"${to_usd(state.held)} is held by running requests and this one needs ${to_usd(amount)}. {until}",
-        details={
-            "budget": claim.label,
-            "subject": claim.subject,
-            "limit_nano_usd": claim.limit,
-            "spent_nano_usd": state.spent,
-            "held_nano_usd": state.held,
-            "needed_nano_usd": amount,
-            "resets_at": resets,
-        },
-    )
-
-
-def _slots_refusal(claim: Claim, state: _Slots) -> RateLimitExceeded:
-    return RateLimitExceeded(
-        f"{claim.subject} may run {claim.limit} requests at the same time and {state.held} are running. "
-        f"Wait for one to end.",
-        details={"limit": claim.label, "subject": claim.subject, "allowed": claim.limit, "used": state.held},
-        headers={"retry-after": "1", "retry-after-ms": "1000"},
+def _budget_refusal(claim: Claim, purse: _Purse, limit: int, needed: int) -> BudgetExceeded:
+    end = None if purse.end == math.inf else purse.end
+    return refusals.budget_refusal(
+        claim, limit=limit, spent=purse.spent, held=purse.held, needed=needed, end=end
     )
