@@ -27,6 +27,7 @@ MODULES = (
     "pipeline/authenticate.py",
     "pipeline/client.py",
     "pipeline/dispatch.py",
+    "pipeline/grant.py",
     "pipeline/meter.py",
     "pipeline/record.py",
     "pipeline/relay.py",

@@ -6,7 +6,7 @@
     │   ├── UpgradeRequired 426, SessionExpired 408, PreviousResponseNotFound (a NotFound)
     │   └── HeadersTooLarge 431, RequestTimeout 408
     ├── Unauthorized          401      InvalidKey, KeyExpired, AmbiguousCredentials (400)
-    ├── Forbidden             403      ModelNotAllowed, KeyBlocked, PermissionDenied
+    ├── Forbidden             403      ModelNotAllowed, RouteNotAllowed, KeyBlocked, PermissionDenied
     ├── ModelNotFound         404
     ├── BudgetExceeded        402      not retried by SDKs
     ├── RateLimitExceeded     429      with retry-after
@@ -148,6 +148,10 @@ class KeyBlocked(Forbidden):
 
 class ModelNotAllowed(Forbidden):
     code = "model_not_allowed"
+
+
+class RouteNotAllowed(Forbidden):
+    code = "route_not_allowed"
 
 
 class ModelNotFound(GatewayError):

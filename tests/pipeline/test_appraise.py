@@ -20,7 +20,7 @@ OPENAI = Provider(
     load_catalog()["openai"], ProviderSettings(name="openai", type="openai", api_key=Secret("k"))
 )
 SNAPSHOT = Snapshot(
-    settings=Settings(), keys=(), providers={"openai": OPENAI}, prices=PriceBook.load(), claims_of=lambda _: (),
+    settings=Settings(), keys=(), providers={"openai": OPENAI}, prices=PriceBook.load(),
     generation=1, started=0,
 )  # fmt: skip
 DOLLAR = 1_000_000_000

@@ -11,8 +11,9 @@ from msgspec import Raw
 from tollway.errors import ModelNotFound
 from tollway.pipeline.authenticate import authenticate
 from tollway.pipeline.client import Client, ModelRequest
+from tollway.pipeline.grant import Grant
 from tollway.pipeline.services import Services
-from tollway.pipeline.snapshot import Grant, Snapshot
+from tollway.pipeline.snapshot import Snapshot
 
 _SERVED = frozenset(("chat", "completion", "embedding", "responses"))
 

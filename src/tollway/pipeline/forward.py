@@ -27,12 +27,13 @@ from tollway.pipeline.appraise import Wish, expected, worst
 from tollway.pipeline.authenticate import authenticate
 from tollway.pipeline.client import Client, ModelRequest
 from tollway.pipeline.dispatch import MAX_ATTEMPTS
+from tollway.pipeline.grant import Grant
 from tollway.pipeline.hand_over import Adopt, Errand, hand_over
 from tollway.pipeline.holdings import Holdings
 from tollway.pipeline.named_objects import check, may_name, read
 from tollway.pipeline.resolve import Call
 from tollway.pipeline.services import Services
-from tollway.pipeline.snapshot import Grant, ServedRoute, Snapshot, Target
+from tollway.pipeline.snapshot import ServedRoute, Snapshot, Target
 from tollway.pipeline.upload import HeldForm, Incoming, Upload
 from tollway.pipeline.wish import of_fields, of_form
 from tollway.providers.forwarding import forwarded
@@ -69,7 +70,7 @@ class Task:
         self.operation = operation
         self.write = write
         self.wish = wish
-        self.claims = call.grant.claims if claims is None else claims
+        self.claims = call.grant.taking(call.route.name).claims if claims is None else claims
         self.holds = holds
         self.again = again
         self.adopt = adopt
@@ -291,7 +292,7 @@ def _taking(task: Task, snapshot: Snapshot) -> Amounts:
     for target in task.call.route.targets:
         held, amount = expected(wish, target, snapshot)
         tokens, nano_usd = max(tokens, held), max(nano_usd, amount)
-        if task.call.grant.strict:
+        if any(claim.strict for claim in task.claims):
             most = max(most, worst(wish, target, snapshot), amount)
     return Amounts(tokens=tokens, input_tokens=tokens, nano_usd=nano_usd, worst_nano_usd=most)
 

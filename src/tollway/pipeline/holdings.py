@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from tollway.errors import ModelNotAllowed
 from tollway.model.deployment import Deployment, Route
+from tollway.pipeline.grant import Grant
 from tollway.pipeline.ownership import Registry
-from tollway.pipeline.snapshot import Grant, ServedRoute, Snapshot, Target
+from tollway.pipeline.snapshot import ServedRoute, Snapshot, Target
 from tollway.providers.provider import Provider
 from tollway.shared.interface import Claim
 
@@ -53,7 +54,7 @@ class Holdings:
         self._follow(snapshot)
         known = self._light.get(id(grant.claims))
         if known is None or known[0] is not grant.claims:
-            few = tuple(claim for claim in grant.claims if claim.unit in ("requests", "parallel"))
+            few = tuple(one for one in grant.claims if one.unit in ("requests", "parallel") and not one.per)
             known = self._light[id(grant.claims)] = (grant.claims, few)
         return known[1]
 
@@ -76,8 +77,7 @@ def may_use(grant: Grant, provider: str, snapshot: Snapshot) -> bool:
     """Whether a key may use anything of a provider: a model of its, or a named one that is served there."""
     if grant.allows(f"{provider}/*"):
         return True
-    models = grant.key.models if grant.key is not None else ()
-    if any(name.startswith(provider + "/") for name in models):
+    if grant.names_some_of(provider):
         return True
     return any(
         grant.allows(name) and any(target.provider.name == provider for target in route.targets)

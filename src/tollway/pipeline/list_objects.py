@@ -14,11 +14,11 @@ from tollway.model.artifact import Artifact, Query
 from tollway.model.operation import Operation
 from tollway.pipeline import settle_batch
 from tollway.pipeline.client import Client, ModelRequest
+from tollway.pipeline.grant import Grant
 from tollway.pipeline.holdings import Holdings
 from tollway.pipeline.local_objects import respond
 from tollway.pipeline.ownership import owner_of, shown
 from tollway.pipeline.services import Services
-from tollway.pipeline.snapshot import Grant
 from tollway.providers.forwarding import forwarded, segment
 from tollway.wire import body as json_body
 

@@ -23,11 +23,12 @@ from tollway.model.artifact import LOCAL, Artifact
 from tollway.model.operation import Operation
 from tollway.pipeline.client import Client, ModelRequest
 from tollway.pipeline.forward import Task, serve_task
+from tollway.pipeline.grant import Grant
 from tollway.pipeline.holdings import Holdings, only
 from tollway.pipeline.ownership import Place, owner_of, references, shown
 from tollway.pipeline.resolve import Call
 from tollway.pipeline.services import Services
-from tollway.pipeline.snapshot import Grant, ServedRoute, Target
+from tollway.pipeline.snapshot import ServedRoute, Target
 from tollway.pipeline.upload import PIECE, HeldForm, Kept
 from tollway.providers.forwarding import forwarded
 from tollway.providers.request import UpstreamRequest

@@ -27,12 +27,13 @@ from tollway.pipeline.appraise import Wish
 from tollway.pipeline.authenticate import authenticate
 from tollway.pipeline.client import Client, ModelRequest
 from tollway.pipeline.forward import Task, json_fields, passed_query, serve_task
+from tollway.pipeline.grant import Grant
 from tollway.pipeline.holdings import Holdings, check_use, only
 from tollway.pipeline.list_objects import MAX_SHOWN, artifact_of, byproducts, list_objects
 from tollway.pipeline.ownership import KINDS, Place, owner_of, references, shown
 from tollway.pipeline.resolve import Call
 from tollway.pipeline.services import Services
-from tollway.pipeline.snapshot import Grant, ServedRoute, Target
+from tollway.pipeline.snapshot import ServedRoute, Target
 from tollway.pipeline.upload import HeldForm, Incoming, Upload
 from tollway.pipeline.wish import of_fields, of_form
 from tollway.providers.forwarding import forwarded, segment

@@ -16,13 +16,14 @@ from tollway.model.deployment import Deployment, Route
 from tollway.pipeline import meter, named_objects, passed_objects
 from tollway.pipeline.authenticate import authenticate
 from tollway.pipeline.client import Client, ModelRequest
+from tollway.pipeline.grant import Grant
 from tollway.pipeline.meter import Metered
 from tollway.pipeline.passed_objects import Passage
 from tollway.pipeline.record import Attempt
 from tollway.pipeline.reserve import amounts, input_tokens
 from tollway.pipeline.resolve import Call
 from tollway.pipeline.services import Services
-from tollway.pipeline.snapshot import Grant, ServedRoute, Snapshot, Target
+from tollway.pipeline.snapshot import ServedRoute, Snapshot, Target
 from tollway.providers.provider import Provider
 from tollway.providers.request import NotSent, UpstreamRequest
 from tollway.providers.upstream import Answer
@@ -100,7 +101,8 @@ async def pass_through(request: ModelRequest, client: Client, app: Services) -> 
             call.fields = json_body.parse(body)
             upstream_request = _upstream(call, b"/" + rest, provider)
     watched = _Watched(objects, known, call, app, provider)
-    hold = await app.counters.reserve(grant.claims, amounts(call)) if grant.claims else None
+    ceilings = grant.taking(call.route.name)
+    hold = await app.counters.reserve(ceilings.claims, amounts(call, ceilings)) if ceilings.claims else None
     try:
         attempt = app.journal.begin(call, call.route.targets[0], 1)
         answer: Answer | None = None

@@ -11,6 +11,7 @@ import math
 from tollway.model.money import PER_MILLION, Money
 from tollway.model.price import Price, Rates
 from tollway.model.usage import Usage
+from tollway.pipeline.grant import Ceilings
 from tollway.pipeline.resolve import Call
 from tollway.pipeline.snapshot import Target
 from tollway.pricing.cost import cost
@@ -37,7 +38,7 @@ def input_tokens(body: bytes) -> int:
     return max((size - _ENVELOPE) // 4, 1)
 
 
-def amounts(call: Call) -> Amounts:
+def amounts(call: Call, ceilings: Ceilings) -> Amounts:
     target = call.route.targets[0]
     body = call.request.body
     tokens_in = input_tokens(body)
@@ -47,11 +48,11 @@ def amounts(call: Call) -> Amounts:
         if call.max_tokens is not None:
             tokens_out = min(tokens_out, call.max_tokens * call.choices)
     nano_usd = worst = 0
-    if call.grant.priced:
+    if ceilings.priced:
         nano_usd = _cost(target, tokens_in, tokens_out)
         for other in call.route.targets[1:]:
             nano_usd = max(nano_usd, _cost(other, tokens_in, tokens_out))
-        if call.grant.strict:
+        if ceilings.strict:
             worst = max(_worst(each, call, body) for each in call.route.targets)
     return Amounts(
         tokens=tokens_in + tokens_out, input_tokens=tokens_in, nano_usd=nano_usd, worst_nano_usd=worst

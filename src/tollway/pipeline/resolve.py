@@ -6,8 +6,10 @@ import msgspec
 from msgspec import Raw
 
 from tollway.errors import BadRequest, UnpricedModel
+from tollway.pipeline.authenticate import LONGEST_LABEL
 from tollway.pipeline.client import ModelRequest
-from tollway.pipeline.snapshot import Grant, ServedRoute, Snapshot, Target
+from tollway.pipeline.grant import Grant
+from tollway.pipeline.snapshot import ServedRoute, Snapshot, Target
 from tollway.wire import body
 from tollway.wire.codecs import codec
 from tollway.wire.conversation import Conversation
@@ -128,6 +130,10 @@ def resolve(request: ModelRequest, grant: Grant, snapshot: Snapshot) -> Call:
             raise BadRequest(f"The request has no '{name}'. Send {what}.", param=name)
         if bytes(memoryview(content)[:1]) not in begins:
             raise BadRequest(f"'{name}' must be {what}, not {body.kind(content)}.", param=name)
+    if grant.customer is None:
+        customer = _end_user(fields)
+        if customer is not None:
+            grant = grant.within(customer)
     route = grant.route(model, snapshot)
     if route.route.unpriced == "refuse":
         _refuse_unpriced(route)
@@ -157,6 +163,22 @@ def resolve(request: ModelRequest, grant: Grant, snapshot: Snapshot) -> Call:
                 max_tokens = body.count(settings, "max_output_tokens")
             choices = body.count(settings, "candidateCount") or body.count(settings, "candidate_count") or 1
     return Call(request, fields, grant, route, stream, asked_usage, max_tokens, choices)
+
+
+def _end_user(fields: body.Fields) -> str | None:
+    """Whom the request is made for, where the body says so: ``user``, or Anthropic's ``metadata.user_id``. What is no
+    usable name is the provider's to judge."""
+    name: str | None = None
+    if "user" in fields:
+        name = body.peek_text(fields["user"])
+    elif "metadata" in fields:
+        metadata = body.peek_mapping(fields["metadata"])
+        if metadata is not None and "user_id" in metadata:
+            name = body.peek_text(metadata["user_id"])
+    if name is None:
+        return None
+    name = name[:LONGEST_LABEL].strip()
+    return name if name and name.isprintable() else None
 
 
 def upstream_body(call: Call, target: Target) -> bytes:

@@ -16,11 +16,11 @@ from tollway.model.stored_response import HERE, UNFINISHED, StoredResponse
 from tollway.pipeline.authenticate import authenticate
 from tollway.pipeline.background_responses import STREAM_HEAD
 from tollway.pipeline.client import Client, ModelRequest
+from tollway.pipeline.grant import Grant
 from tollway.pipeline.input_items import listed
 from tollway.pipeline.keep_response import NATIVE
 from tollway.pipeline.response_objects import after, asked_by, changed, ended_by, joined, shortest
 from tollway.pipeline.services import Services
-from tollway.pipeline.snapshot import Grant
 from tollway.pipeline.stored_responses import missing
 from tollway.wire import sse
 from tollway.wire.codec import Unreadable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tollway.pipeline.authenticate import authenticate
+from tollway.pipeline.authenticate import admit, authenticate
 from tollway.pipeline.client import Client, ModelRequest
 from tollway.pipeline.dispatch import dispatch
 from tollway.pipeline.keep_response import Keeper, attend
@@ -21,12 +21,16 @@ async def serve(request: ModelRequest, client: Client, app: Services) -> None:
     snapshot = app.snapshot
     grant = authenticate(request, snapshot, app.wall_clock())
     call = resolve(request, grant, snapshot)
+    if call.grant is not grant:  # the body names an end user
+        grant = call.grant
+        admit(grant, app.wall_clock())
+    ceilings = grant.taking(call.route.name)
     keeper: Keeper | None = None
     if call.format == "openai.responses":
         keeper = await attend(call, client, app, serve)
         if keeper is None:
             return
-    if not grant.claims:
+    if not ceilings.claims:
         reply = await dispatch(call, app)
         if keeper is not None:
             client = keeper.of(reply)
@@ -34,10 +38,10 @@ async def serve(request: ModelRequest, client: Client, app: Services) -> None:
         if stream is not None:
             await stream
         return
-    taking = amounts(call)
-    hold = app.counters.reserve_now(grant.claims, taking)
+    taking = amounts(call, ceilings)
+    hold = app.counters.reserve_now(ceilings.claims, taking)
     if hold is None:
-        hold = await app.counters.reserve(grant.claims, taking)
+        hold = await app.counters.reserve(ceilings.claims, taking)
     try:
         reply = await dispatch(call, app)
         if keeper is not None:

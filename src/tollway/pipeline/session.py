@@ -25,11 +25,12 @@ from tollway.errors import (
 )
 from tollway.pipeline.authenticate import admit
 from tollway.pipeline.client_secrets import Bound
+from tollway.pipeline.grant import Grant
 from tollway.pipeline.resolve import Call
 from tollway.pipeline.services import Services
 from tollway.pipeline.session_account import OPENED, SessionAccount
 from tollway.pipeline.session_models import SessionModels
-from tollway.pipeline.snapshot import Grant, Snapshot
+from tollway.pipeline.snapshot import Snapshot
 from tollway.providers.websocket import LOST, SocketClosed, UpstreamSocket
 from tollway.wire import body
 from tollway.wire.formats import openai_realtime as wire

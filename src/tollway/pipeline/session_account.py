@@ -16,12 +16,13 @@ from tollway.model.event import Outcome
 from tollway.model.money import PER_MILLION, Money
 from tollway.model.usage import NOTHING, Usage
 from tollway.pipeline import meter
+from tollway.pipeline.grant import Grant
 from tollway.pipeline.meter import Metered
 from tollway.pipeline.record import Attempt
 from tollway.pipeline.reserve import dearest
 from tollway.pipeline.resolve import Call
 from tollway.pipeline.services import Services
-from tollway.pipeline.snapshot import Grant, Target
+from tollway.pipeline.snapshot import Target
 from tollway.pricing.cost import cost
 from tollway.shared.interface import Amounts, Claim, Hold
 from tollway.wire.formats.openai_realtime import Response, read_usage
@@ -81,8 +82,9 @@ class SessionAccount:
     def grant(self, grant: Grant) -> None:
         """Whose session it is from now on: a changed key's new budgets count from the next hold."""
         self._call.grant = grant
-        self._session_claims = tuple(claim for claim in grant.claims if claim.unit in _PER_SESSION)
-        self._turn_claims = tuple(claim for claim in grant.claims if claim.unit not in _PER_SESSION)
+        claims = grant.taking(self._call.route.name).claims
+        self._session_claims = tuple(claim for claim in claims if claim.unit in _PER_SESSION)
+        self._turn_claims = tuple(claim for claim in claims if claim.unit not in _PER_SESSION)
 
     async def open(self) -> None:
         """Raises BudgetExceeded or RateLimitExceeded; then nothing is held."""

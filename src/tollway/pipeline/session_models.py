@@ -8,7 +8,8 @@ from __future__ import annotations
 from msgspec import Raw
 
 from tollway.errors import BadRequest, ModelNotAllowed, ModelNotFound, UnpricedModel
-from tollway.pipeline.snapshot import Grant, ServedRoute, Snapshot, Target
+from tollway.pipeline.grant import Grant
+from tollway.pipeline.snapshot import ServedRoute, Snapshot, Target
 from tollway.wire import body
 from tollway.wire.formats.openai_realtime import transcription_model
 

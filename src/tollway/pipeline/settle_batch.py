@@ -15,11 +15,12 @@ from tollway.model.artifact import Artifact
 from tollway.model.usage import NOTHING
 from tollway.pipeline import meter
 from tollway.pipeline.client import ModelRequest
+from tollway.pipeline.grant import Grant
 from tollway.pipeline.holdings import Holdings, only
 from tollway.pipeline.meter import Metered
 from tollway.pipeline.resolve import Call
 from tollway.pipeline.services import Services
-from tollway.pipeline.snapshot import Grant, ServedRoute, Snapshot
+from tollway.pipeline.snapshot import ServedRoute, Snapshot
 from tollway.shared.interface import Amounts
 
 OVER = frozenset(("completed", "failed", "expired", "cancelled"))

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from tollway.config.settings import ModelSettings, Settings
-from tollway.errors import ModelNotAllowed, ModelNotFound
+from tollway.errors import ModelNotFound
 from tollway.model.deployment import Deployment, Route
 from tollway.model.key import ADMIN, ANONYMOUS, Principal, VirtualKey
 from tollway.model.price import Price, Rates
+from tollway.model.tenant import Directory
+from tollway.pipeline.grant import MEMO, Grant, Society
 from tollway.pricing.book import PriceBook
 from tollway.providers.provider import Provider
-from tollway.shared.interface import Claim
 
-MEMO = 4096
-"""Names remembered for each kind of memo; past that it starts again (names come from clients)."""
+NOBODY = Directory()
 
 _FIRST_GUESS = 160.0
 """Output tokens expected of a target that has not answered yet."""
@@ -69,70 +70,6 @@ def _header(name: bytes, value: str) -> bytes:
     return name + b": " + clean.encode() + b"\r\n"
 
 
-class Labels:
-    """What the events of one key at one target have in common: ``of`` as the ledger's dimensions, ``json`` as the
-    event's fields."""
-
-    __slots__ = ("json", "of")
-
-    def __init__(self, of: tuple[str | None, ...], json: str) -> None:
-        self.of = of
-        self.json = json
-
-
-class Grant:
-    """A principal with what it may do: the claims a request of its reserves, and the models it may name."""
-
-    __slots__ = (
-        "_patterns",
-        "_routes",
-        "blocked",
-        "claims",
-        "expires_at",
-        "key",
-        "labels",
-        "priced",
-        "principal",
-        "strict",
-    )
-
-    def __init__(self, principal: Principal, claims: tuple[Claim, ...]) -> None:
-        self.principal = principal
-        key = self.key = principal.key
-        self.claims = claims
-        self.priced = any(claim.unit == "nano_usd" for claim in claims)
-        self.strict = any(claim.strict for claim in claims)
-        self.expires_at = key.expires_at if key else None
-        self.blocked = bool(key and key.blocked)
-        self._routes: dict[str, ServedRoute] = {}
-        self.labels: dict[tuple[Target, str, str], Labels] = {}
-        self._patterns = None if not key or not key.models else [_pattern(name) for name in key.models]
-
-    def allows(self, model: str) -> bool:
-        return self._patterns is None or any(pattern.fullmatch(model) for pattern in self._patterns)
-
-    def route(self, model: str, snapshot: Snapshot) -> ServedRoute:
-        """The route behind a name this principal may use. Raises ModelNotAllowed or ModelNotFound."""
-        found = self._routes.get(model)
-        if found is not None:
-            return found
-        if not self.allows(model):
-            raise ModelNotAllowed(
-                f"Key {self.key.name if self.key else ''} may not use model {model[:200]!r}. "
-                "GET /v1/models lists what it may use.",
-                param="model",
-            )
-        found = snapshot.route(model, self)
-        if len(self._routes) >= MEMO:
-            self._routes.clear()
-        self._routes[model] = found
-        return found
-
-
-def _pattern(name: str) -> re.Pattern[str]:
-    return re.compile(".*".join(re.escape(part) for part in name.split("*")), re.DOTALL)
-
-
 class Snapshot:
     """See the module. ``keys`` and ``routes`` serve the admin actions; ``started`` is Unix seconds.
 
@@ -146,7 +83,7 @@ class Snapshot:
         keys: Iterable[VirtualKey],
         providers: Mapping[str, Provider],
         prices: PriceBook,
-        claims_of: Callable[[VirtualKey], tuple[Claim, ...]],
+        directory: Directory = NOBODY,
         generation: int,
         started: int,
         complete: bool = True,
@@ -158,12 +95,17 @@ class Snapshot:
         self.providers = dict(providers)
         self.prices = prices
         self._keys = tuple(keys)
-        self._grants: dict[bytes, Grant] = {}
+        self.society = Society(directory)
+        self._by_digest: dict[bytes, VirtualKey] = {}
         for key in self._keys:
             if key.revoked_at is None:
-                self._grants[bytes.fromhex(key.hash)] = Grant(Principal(kind="key", key=key), claims_of(key))
-        self.admin = Grant(ADMIN, ())
-        self.anonymous = Grant(ANONYMOUS, ())
+                self._by_digest[bytes.fromhex(key.hash)] = key
+                if key.former_hash is not None and key.former_until is not None:
+                    until = min(key.former_until, key.expires_at or key.former_until)
+                    self._by_digest.setdefault(bytes.fromhex(key.former_hash), replace(key, expires_at=until))
+        self._grants: dict[bytes, Grant] = {}
+        self.admin = Grant(ADMIN, self.society)
+        self.anonymous = Grant(ANONYMOUS, self.society)
         if settings.admin_key is not None:
             self._grants[sha256(settings.admin_key.reveal().encode()).digest()] = self.admin
         self._named = {model.name: self._build(model) for model in settings.models}
@@ -175,7 +117,13 @@ class Snapshot:
 
     def grant(self, digest: bytes) -> Grant | None:
         """By SHA-256 of the credential, so the time a look-up takes tells nothing of a key."""
-        return self._grants.get(digest)
+        found = self._grants.get(digest)
+        if found is None:
+            key = self._by_digest.get(digest)
+            if key is None:
+                return None
+            found = self._grants[digest] = Grant(Principal(kind="key", key=key), self.society)
+        return found
 
     def keys(self) -> Iterable[VirtualKey]:
         return self._keys

@@ -103,6 +103,22 @@ def text(fields: Fields, name: str) -> str | None:
         raise BadRequest(f"'{name}' must be a string, not {kind(raw)}.", param=name) from None
 
 
+def peek_text(value: Raw) -> str | None:
+    """A value where it is a string; None for anything else, which is for others to judge."""
+    try:
+        return _decode_string(bytes(value))
+    except msgspec.DecodeError:
+        return None
+
+
+def peek_mapping(value: Raw) -> Fields | None:
+    """A value's fields where it is an object; None for anything else."""
+    try:
+        return _decoder.decode(bytes(value))
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
 def flag(fields: Fields, name: str) -> bool:
     """A boolean field; False when absent or null."""
     raw = fields.get(name)
