@@ -188,9 +188,17 @@ def test_redis_is_an_address_or_a_mapping(
     assert problem == "tollway.yaml:1: redis: expected redis://… or rediss://…"
 
 
-def test_the_database_is_a_file_or_none(problems: Callable[..., list[str]]) -> None:
-    assert problems("\ndatabase: postgresql://user:secret@host/db\n") == [
-        "tollway.yaml:2: database: only SQLite files (sqlite:///tollway.db) and none are part of this version"
+def test_the_database_is_a_file_a_server_or_none(problems: Callable[..., list[str]]) -> None:
+    for address in ("mysql://user:secret@host/db", "host/db"):
+        told = problems(f"\ndatabase: {address}\n")
+        assert told == ["tollway.yaml:2: database: expected sqlite:///tollway.db, postgresql://… or none"]
+    assert (
+        "only a PostgreSQL database has one"
+        in problems("\ndatabase_replica: postgresql://u:secret@h/db\n")[0]
+    )
+    told = problems("\ndatabase: postgres://h/db\ndatabase_replica: sqlite:///x.db\n")
+    assert told == [
+        "tollway.yaml:3: database_replica: expected postgresql://…, a copy of the database for reports"
     ]
     for address in ("sqlite://", "sqlite:///:memory:", "sqlite://tollway.db"):
         assert "three slashes and a file" in problems(f"database: '{address}'")[0]

@@ -21,6 +21,7 @@ COMMANDS = {
     "models": ("tollway.cli.models", "List the models of the catalogue with their prices."),
     "prices": ("tollway.cli.prices", "Look up prices in the price book."),
     "usage": ("tollway.cli.usage", "Show what was spent."),
+    "migrate": ("tollway.cli.migrate", "Bring the database to this version's tables."),
     "mock": ("tollway.cli.mock", "Run the provider simulator."),
     "doctor": ("tollway.cli.doctor", "Check everything a gateway needs and say what to do."),
 }

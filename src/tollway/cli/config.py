@@ -124,7 +124,10 @@ def _print(settings: Settings, routes: list[dict[str, object]]) -> None:
         click.echo("")
     providers = ", ".join(provider.name for provider in settings.providers) or "none"
     click.echo(f"providers: {providers}{' (found in the environment)' if settings.discovered else ''}")
-    click.echo(f"keys: {len(settings.keys)} in the file; database: {settings.database or 'none (stateless)'}")
+    from tollway.admin.models import redacted
+
+    database = redacted(settings.database) or "none (stateless)"
+    click.echo(f"keys: {len(settings.keys)} in the file; database: {database}")
     click.echo(f"{settings.source or 'The environment'} is valid.")
 
 

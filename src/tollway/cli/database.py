@@ -40,7 +40,7 @@ async def admin_context(settings: Settings, *, create: bool) -> AsyncIterator[Co
                 "nothing is recorded; give a database such as sqlite:///tollway.db to use this command"
             ]
         )
-    database = Database.open(settings.database, Path(settings.data_dir))
+    database = Database.open(settings.database, Path(settings.data_dir), replica=settings.database_replica)
     try:
         if create:
             await database.migrate()

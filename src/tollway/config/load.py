@@ -47,11 +47,12 @@ _FROM_ENVIRONMENT = {
     "TOLLWAY_PORT": "port",
     "TOLLWAY_DATA_DIR": "data_dir",
     "TOLLWAY_DATABASE_URL": "database",
+    "TOLLWAY_DATABASE_REPLICA_URL": "database_replica",
     "TOLLWAY_REDIS_URL": "redis",
     "TOLLWAY_ADMIN_KEY": "admin_key",
 }
 
-_CREDENTIALS = ("database", "redis", "admin_key")
+_CREDENTIALS = ("database", "database_replica", "redis", "admin_key")
 
 Discover = Callable[[Mapping[str, str]], list[tuple[str, str]]]
 
@@ -69,7 +70,8 @@ def load_settings(
     is one, else none. ``catalog_names`` are the catalogue's providers; ``discover`` finds the
     providers whose key is in the environment, each ``(name, variable that holds the key)``; it is asked only
     where the file has no ``providers:``. ``overrides`` come from the command line and win over the
-    environment, which wins over the file: host, port, workers, data_dir, database, redis, admin_key.
+    environment, which wins over the file: host, port, workers, data_dir, database, database_replica, redis,
+    admin_key.
     """
     source = find_file(path, environ)
     report = Report(source or "environment")
@@ -99,6 +101,9 @@ def load_settings(
         admin_key=admin_key,
         require_key=table.get("require_key", reading.boolean, True),
         database=_placed(database, directory),
+        database_replica=outside.get(
+            "database_replica", _replica, table.get("database_replica", _replica, None)
+        ),
         redis=_redis(table, outside),
         data_dir=str(directory),
         unpriced=table.get("unpriced", reading.choice("allow", "refuse"), "allow"),
@@ -239,6 +244,13 @@ def _database(node: Node, _: Report) -> str:
     raise Bad("expected sqlite:///tollway.db, postgresql://… or none")
 
 
+def _replica(node: Node, _: Report) -> str:
+    found = reading.text_of(node).strip()
+    if found.partition("://")[0] not in ("postgresql", "postgres"):
+        raise Bad("expected postgresql://…, a copy of the database for reports")
+    return found
+
+
 def _redis(table: Table, outside: _Outside) -> RedisSettings | None:
     """The address may stand beside the file, the rest is the file's."""
     inside = table.get("redis", read_redis, None)
@@ -286,10 +298,10 @@ def _check(settings: Settings, table: Table, outside: _Outside) -> None:
             f"workers: {settings.server.workers} processes share their counters through Redis, or no budget and no "
             "limit would hold; set redis: redis://…, or run one process",
         )
-    if settings.database is not None and not settings.database.startswith("sqlite:///"):
+    if settings.database_replica is not None and (settings.database or "").partition(":")[0] != "postgresql":
         outside.blame(
-            "database",
+            "database_replica",
             table,
-            "database",
-            "database: only SQLite files (sqlite:///tollway.db) and none are part of this version",
+            "database_replica",
+            "database_replica: only a PostgreSQL database has one; set database: postgresql://… or remove it",
         )

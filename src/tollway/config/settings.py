@@ -139,7 +139,8 @@ class RedisSettings(Struct, frozen=True, kw_only=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Everything one process is told. ``database`` is an SQLAlchemy-style URL, or None for stateless service.
+    """Everything one process is told. ``database`` is an SQLAlchemy-style URL, or None for stateless service;
+    ``database_replica`` a copy of it for reports.
 
     ``discovered`` names the providers found by their key in the environment, ``source`` the file read (None:
     none).
@@ -149,6 +150,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     admin_key: Secret | None = None
     require_key: bool = True
     database: str | None = "sqlite:///tollway.db"
+    database_replica: str | None = None
     redis: RedisSettings | None = None
     data_dir: str = ""
     unpriced: Literal["allow", "refuse"] = "allow"
