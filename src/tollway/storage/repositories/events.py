@@ -9,18 +9,19 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
-from sqlalchemy import Connection, delete, func, or_, select
+from sqlalchemy import Connection, delete, func, select
 
 from tollway.errors import BadRequest
 from tollway.model.event import UsageFilter
 from tollway.storage import partitions
 from tollway.storage.columns import insert, is_postgresql
 from tollway.storage.engine import Database
-from tollway.storage.entries import MEASURES
-from tollway.storage.repositories import finding, moments, reports
+from tollway.storage.entries import HOUR, MEASURES
+from tollway.storage.repositories import finding, moments, reports, spending
 from tollway.storage.repositories.finding import Place
 from tollway.storage.repositories.moments import Span
 from tollway.storage.repositories.reports import Filters, Report
+from tollway.storage.repositories.spending import Names, Spent
 from tollway.storage.tables import events, ledger_state, rollups, rollups_hourly
 
 MAX_PAGE = 1000
@@ -125,6 +126,30 @@ class Events:
         )
         return int(report.total["cost_nano_usd"] or 0)
 
+    async def spent_since(self, names: Names, since: str) -> list[Spent]:
+        """Everybody's sums from a time on as the ledger writes it (empty: ever), by some dimensions."""
+        return await self._database.read(
+            lambda connection: list(spending.spent_since(connection, names, since or moments.EVER)),
+            deadline=60.0,
+        )
+
+    async def lately(self, names: Names, since: str, detail: int) -> list[Spent]:
+        """Everybody's newest events, summed where their times agree in the first ``detail`` characters."""
+        return await self._database.read(
+            lambda connection: list(spending.lately(connection, names, since, detail)), deadline=60.0
+        )
+
+    async def lately_by_hour(self, names: Names, since: str, now: str) -> list[Spent]:
+        """Everybody's sums by hour, and by minute for the hour of ``now``; the hour of ``since`` is whole."""
+        first, last = since[:HOUR], now[:HOUR]
+
+        def look(connection: Connection) -> list[Spent]:
+            found = list(spending.by_hour(connection, names, first, last))
+            found += spending.lately(connection, names, f"{last}:00:00.000Z", spending.MINUTE)
+            return found
+
+        return await self._database.read(look, deadline=60.0)
+
     async def purge(self, before_day: str, most: int) -> int:
         """Delete up to ``most`` of the oldest events of the UTC days before ``before_day``; returns how
         many. The roll-ups of those days stay, and are final.
@@ -163,8 +188,8 @@ def _drop_months(connection: Connection, before_day: str) -> int:
     dropped = partitions.drop_before(connection, month)
     _mark(connection, reports.PURGED_BEFORE, f"{month}-01")
     counts = func.sum(rollups.c.requests + rollups.c.corrections)
-    gone = or_(*(func.substr(rollups.c.day, 1, len(month)) == each for each in dropped))
-    return int(connection.execute(select(counts).where(gone)).scalar() or 0) if dropped else 0
+    gone = func.substr(rollups.c.day, 1, len(month)).in_(dropped)
+    return int(connection.execute(select(counts).where(gone)).scalar() or 0)
 
 
 def _mark(connection: Connection, name: str, day: str) -> None:
