@@ -28,6 +28,7 @@ from tollway.jobs.lead import Lead
 from tollway.jobs.write_sinks import SinkWriter
 from tollway.model.artifact import Artifact
 from tollway.model.key import Principal, VirtualKey
+from tollway.model.tenant import Directory, joined
 from tollway.pipeline.authenticate import authenticate
 from tollway.pipeline.client import ModelRequest
 from tollway.pipeline.holdings import Holdings
@@ -51,14 +52,19 @@ from tollway.storage.spool import Spool
 from tollway.worker import Place
 
 if TYPE_CHECKING:  # SQLAlchemy is imported only where there is a database
+    from tollway.jobs.make_partitions import MakePartitions
     from tollway.jobs.mind_objects import MindObjects
     from tollway.jobs.run_batches import RunBatches
     from tollway.jobs.write_ledger import LedgerWriter
+    from tollway.neighbours import Neighbours
     from tollway.pipeline.background_responses import Background
     from tollway.pipeline.stored_responses import StoredResponses
     from tollway.storage.engine import Database
+    from tollway.storage.repositories.adjustments import Adjustments
+    from tollway.storage.repositories.admin_tokens import AdminTokens
     from tollway.storage.repositories.events import Events
     from tollway.storage.repositories.keys import Keys
+    from tollway.storage.repositories.tenants import Tenants
     from tollway.tokens.counter import Counter
 
 log = logging.getLogger("tollway")
@@ -99,6 +105,8 @@ class Process:
         self.place = place
         self.sharing = Sharing(settings.redis)
         self._nudge = asyncio.Event()
+        self._admitted = False
+        self._neighbours: Neighbours
         self.catalog = catalog
         self.prices = PriceBook.load()
         self.generation = 0
@@ -110,6 +118,9 @@ class Process:
         self.database: Database | None = None
         self.keys: Keys | None = None
         self.events: Events | None = None
+        self.tenants: Tenants | None = None
+        self.adjustments: Adjustments | None = None
+        self.tokens: AdminTokens | None = None
         self.responses: StoredResponses | None = None
         self.background: Background | None = None
         self._tokens: Counter | None = None
@@ -117,9 +128,11 @@ class Process:
         self.ledger: SinkWriter | LedgerWriter  # the latter reads the spool for the database
         self._batches: RunBatches
         self._objects: MindObjects
+        self._partitions: MakePartitions
         self._reread = reread
         self._tasks: set[asyncio.Task[None]] = set()
         self._stored: list[VirtualKey] = []
+        self._directory = Directory()
         self._stored_generation = -1
         self._keys_read = settings.database is None
         self._seeded: set[str] = set()
@@ -217,19 +230,31 @@ class Process:
             )
             return
         from tollway.jobs.keep_contents import KeepContents
+        from tollway.jobs.make_partitions import MakePartitions
         from tollway.jobs.purge import Purge
         from tollway.jobs.write_ledger import LedgerWriter
+        from tollway.neighbours import Neighbours
         from tollway.storage.engine import Database
+        from tollway.storage.repositories.adjustments import Adjustments
+        from tollway.storage.repositories.admin_tokens import AdminTokens
         from tollway.storage.repositories.bodies import Bodies
         from tollway.storage.repositories.events import Events
         from tollway.storage.repositories.generation import Generation
         from tollway.storage.repositories.keys import Keys
+        from tollway.storage.repositories.processes import Processes
         from tollway.storage.repositories.responses import Responses
+        from tollway.storage.repositories.tenants import Tenants
 
-        self.database = Database.open(settings.database, data_dir)
+        self.database = Database.open(settings.database, data_dir, replica=settings.database_replica)
         self.keys = Keys(self.database)
         self.events = Events(self.database)
+        self.tenants = Tenants(self.database)
+        self.adjustments = Adjustments(self.database)
+        self.tokens = AdminTokens(self.database)
         self._generation = Generation(self.database)
+        self._neighbours = Neighbours(
+            Processes(self.database), self.sharing.process, self._data_id, settings.redis
+        )
         self.ledger = LedgerWriter(self.spool, self.database)
         if settings.sinks:
             self._run(SinkWriter(self.spool, open_sinks(settings.sinks, data_dir), holds=False).run())
@@ -244,15 +269,18 @@ class Process:
 
             self.responses = StoredResponses(shelf, settings.logs.responses_retention, time.time)
             self.background = Background(self.responses)
-        if self.database.path.exists():
+        if not self.database.missing():
             try:
                 await self.database.migrate()
+                await self._neighbours.admit()
+                self._admitted = True
                 await self._read_keys()
             except StoreUnavailable as error:
                 self._degrade("database", str(error))
         else:
             self._keys_read = True  # a new database knows no keys: serve at once, make the tables meanwhile
-            self._trouble["database"] = f"The tables of the new database {self.database.path} are being made."
+            self._trouble["database"] = f"The tables of the new database {self.database.name} are being made."
+        self._partitions = MakePartitions(self.database, time.time)
         self._purge = Purge(Bodies(self.database), self.events, settings.logs, time.time, shelf)
         self._run(self._follow())
 
@@ -275,7 +303,7 @@ class Process:
             keys=[*self.settings.keys, *self._stored],
             providers=self.providers,
             prices=self.prices,
-            claims_of=claims_of,
+            directory=joined(self.settings.directory, self._directory),
             generation=self.generation,
             started=self.started,
             complete=self._keys_read,
@@ -293,10 +321,11 @@ class Process:
 
     async def _read_keys(self) -> None:
         """Keys from the database, budgets seeded from the ledger before anybody can spend from them."""
-        if self.keys is None or self.events is None:
+        if self.keys is None or self.events is None or self.tenants is None:
             return
         generation = await self._generation.current()
         stored = await self.keys.all()
+        self._directory = await self.tenants.directory()
         await self._seed([*self.settings.keys, *stored])
         self._stored = stored
         self._stored_generation = generation
@@ -342,7 +371,7 @@ class Process:
             if self.demo is not None and not settings.providers:
                 settings = self.demo.offered(settings, self.prices)
             providers = self._providers(settings)
-            fixed = ("server", "database", "redis", "data_dir", "spool", "logs", "sinks")
+            fixed = ("server", "database", "database_replica", "redis", "data_dir", "spool", "logs", "sinks")
             waiting = [
                 f"{name} takes effect at the next start"
                 for name in fixed
@@ -398,9 +427,14 @@ class Process:
                 elif self._unseeded or await self._generation.current() != self._stored_generation:
                     await self.refresh()
                 self._trouble.pop("database", None)
+                if not self._admitted:
+                    await self._neighbours.admit()
+                    self._admitted = True
                 if not writing:
                     writing = True
+                    self._run(self._neighbours.run())
                     self._run(self.ledger.run())
+                    self._run(self._partitions.run())
                     self._lead("purge", self._purge.run)
                     if self.responses is not None:
                         self._run(self.responses.run())
@@ -410,6 +444,9 @@ class Process:
                     self._lead("objects", self._objects.lead)
             except StoreUnavailable as error:
                 self._degrade("database", str(error))
+            except ConfigError as error:
+                # The database was away when this process started, which now cannot be undone.
+                self._degrade("database", error.problems[0])
             self._looked.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(POLL):
@@ -484,6 +521,8 @@ class Process:
         with suppress(StoreUnavailable):
             await self.ledger.drain(DRAIN)
         if self.database is not None:
+            if self._admitted:
+                await self._neighbours.leave()
             await self.database.close()
         self.spool.close()
         if self.demo is not None:

@@ -74,3 +74,13 @@ class Directory(Struct, frozen=True, kw_only=True):
     tenants: tuple[Tenant, ...] = ()
     memberships: tuple[Membership, ...] = ()
     groups: tuple[AccessGroup, ...] = ()
+
+
+def joined(file: Directory, stored: Directory) -> Directory:
+    """What the file declares and what the database holds, as one; where both know an id, the file's counts."""
+    tenants = {(one.level, one.id): one for one in (*stored.tenants, *file.tenants)}
+    members = {(one.level, one.tenant, one.user): one for one in (*stored.memberships, *file.memberships)}
+    groups = {one.id: one for one in (*stored.groups, *file.groups)}
+    return Directory(
+        tenants=tuple(tenants.values()), memberships=tuple(members.values()), groups=tuple(groups.values())
+    )

@@ -281,3 +281,16 @@ admin_tokens = Table(
     UniqueConstraint("hash", name="admin_tokens_hash"),
     Index("admin_tokens_user", "user"),
 )
+
+processes = Table(
+    "processes",
+    metadata,
+    Column("id", Text, primary_key=True),
+    # Which data directory: its processes know of each other by their locks.
+    Column("place", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    # What they share their counters through, as a digest; empty: nothing.
+    Column("sharing", Text, nullable=False),
+    # Rises as long as the process lives, so that nobody has to compare clocks.
+    Column("beats", BigInteger, nullable=False),
+)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest file in ``versions/``. Numbers rise, so that an older program knows a newer schema when it
 meets one."""
 
