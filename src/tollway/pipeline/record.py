@@ -12,10 +12,11 @@ import msgspec
 from msgspec.structs import replace
 
 from tollway.model.event import NO_RAW_USAGE, Outcome, UsageEvent
+from tollway.pipeline.grant import MEMO, Labels
 from tollway.pipeline.meter import Metered
 from tollway.pipeline.resolve import Call
-from tollway.pipeline.snapshot import MEMO, Labels, Target
-from tollway.storage.entries import DIMENSIONS, Entry
+from tollway.pipeline.snapshot import Target
+from tollway.storage.entries import DIMENSIONS, Entry, canonical
 
 _encode = msgspec.json.Encoder().encode
 _decode_event = msgspec.json.Decoder(UsageEvent).decode
@@ -119,7 +120,9 @@ def _cut(event: UsageEvent) -> UsageEvent:
         deployment=event.deployment[:200],
         error=short(event.error),
         key=short(event.key),
+        organization=short(event.organization),
         team=short(event.team),
+        project=short(event.project),
         user=short(event.user),
         customer=short(event.customer),
     )
@@ -212,7 +215,7 @@ class Attempt:
         entry: Entry | None = None
         if journal.ledger:
             try:
-                entry = Entry(id, time, labels.of, outcome == "error", metered.priced, cost, usage, payload)
+                entry = Entry(id, time, labels.of, outcome, metered.priced, cost, usage, payload)
             except ValueError:
                 entry = None  # beyond counting: the ledger puts the record aside and says so
         journal.append(payload, entry)
@@ -231,14 +234,18 @@ def _labels(call: Call, target: Target) -> Labels:
 
 
 def _make_labels(call: Call, target: Target) -> Labels:
-    key = call.grant.key
+    grant = call.grant
+    key = grant.key
     deployment = target.deployment
     of = (
         key.id if key else None,
         key.name if key else None,
-        key.team if key else None,
-        key.user if key else None,
-        key.customer if key else None,
+        grant.organization,
+        grant.team,
+        grant.project,
+        grant.user,
+        grant.customer,
+        canonical(grant.tags),
         call.endpoint,
         call.route.name,
         deployment.provider,
@@ -247,8 +254,8 @@ def _make_labels(call: Call, target: Target) -> Labels:
     told = {name: value for name, value in zip(DIMENSIONS, of, strict=True) if value is not None}
     told["deployment"] = deployment.id
     fields: dict[str, object] = {**told}
-    if key and key.tags:
-        fields["tags"] = key.tags
+    if grant.tags:
+        fields["tags"] = grant.tags
     if deployment.price:
         fields["price_version"] = deployment.price.version
     return Labels(of, _encode(fields).decode()[1:-1] + ",")
