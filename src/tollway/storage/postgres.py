@@ -214,7 +214,9 @@ class PostgresDatabase(Database):
                     await asyncio.sleep(0.01 * attempt)
                     continue
                 if state == _READ_ONLY or state.startswith(_DISCONNECTED):
-                    await server.forget()  # after a failover the primary is behind another connection
+                    await server.forget()
+                if state == _READ_ONLY and attempt == 1:
+                    continue  # after a failover the primary is behind a new connection
                 raise _unavailable(server, error, state, deadline) from error
         raise AssertionError("the last attempt returns or raises")
 
