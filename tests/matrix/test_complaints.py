@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -17,6 +19,88 @@ from stand import CLIENTS, UPSTREAMS, Stand, Upstream
 BOTH = Ask(tools=("get_weather", "get_tide"))
 clients = pytest.mark.parametrize("client", CLIENTS)
 upstreams = pytest.mark.parametrize("upstream", UPSTREAMS.values(), ids=UPSTREAMS)
+
+
+STREAMS = "matrix/test_complaints_of_streams.py"
+HERE = "matrix/test_complaints.py"
+
+COMPLAINTS = {
+    # Calls of tools in streams.
+    "litellm-7621 parallel calls fused": (STREAMS, "test_fragments_of_parallel_calls_find_their_call"),
+    "litellm-10034 parallel calls fused again": (HERE, "test_parallel_calls_of_a_stream_are_not_fused"),
+    "litellm-33678 every index zero": (STREAMS, "test_calls_that_all_say_index_zero_stay_apart"),
+    "litellm-37792 shows a turn later": (HERE, "test_a_call_answered_a_turn_later_still_finds_its_result"),
+    "litellm-21337 index of a bridged response": (
+        HERE,
+        "test_items_of_a_translated_response_stream_have_places_of_their_own",
+    ),
+    "litellm-16194 calls of gemini": (HERE, "test_parallel_calls_of_a_stream_are_not_fused"),
+    "litellm-39796 ids lost on the way through": (
+        STREAMS,
+        "test_calls_of_the_same_dialect_pass_byte_for_byte",
+    ),
+    "any-llm-1305 index of streamed calls": (HERE, "test_parallel_calls_of_a_stream_are_not_fused"),
+    "qwen-agent-943 interleaved fragments": (STREAMS, "test_fragments_of_parallel_calls_find_their_call"),
+    # Claude Code and the Messages API.
+    "litellm-20021 new beta flag": (HERE, "test_a_new_beta_flag_of_a_client_breaks_no_other_provider"),
+    "litellm-22997 thinking sent to vllm": (
+        HERE,
+        "test_thinking_in_the_history_does_not_reach_servers_that_do_not_know_it",
+    ),
+    "litellm-17811 claude code at another provider": (
+        "e2e/test_agent_clis.py",
+        "test_claude_code_reads_a_file",
+    ),
+    "bifrost-1479 budget below the least": (HERE, "test_a_thinking_budget_below_the_least_one_is_no_error"),
+    "bifrost-2446 thinking block at vllm": (
+        HERE,
+        "test_thinking_in_the_history_does_not_reach_servers_that_do_not_know_it",
+    ),
+    "bifrost-3511 payload of tools": (STREAMS, "test_tools_arrive_as_they_were_described"),
+    "bifrost-6342 replayed thinking": (HERE, "test_replayed_thinking_is_handed_on_unchanged"),
+    "bifrost-1354 empty arguments": (HERE, "test_a_call_with_empty_arguments_is_an_empty_object"),
+    "bifrost-1354 empty arguments, streamed": (
+        STREAMS,
+        "test_a_streamed_call_without_a_word_of_arguments_is_an_empty_object",
+    ),
+    "portkey-1417 anthropic sdk at bedrock": (HERE, "test_messages_are_served_from_every_provider"),
+    "portkey-1232 wrong endpoint of bedrock": (HERE, "test_bedrock_is_asked_at_converse_alone"),
+    "langwatch-6184 hangs with status 200": (
+        HERE,
+        "test_a_stream_that_breaks_off_does_not_pass_for_an_answer",
+    ),
+    "aigatewaybench streamed messages are a 500": (HERE, "test_messages_are_served_from_every_provider"),
+    # Codex and the Responses API.
+    "litellm-24959 socket without a model": (STREAMS, "test_a_socket_for_responses_is_refused_at_once"),
+    "litellm-9146 no bridge": (HERE, "test_responses_are_served_from_every_provider"),
+    "litellm-13130 bridge not applied": (HERE, "test_responses_are_served_from_every_provider"),
+    "litellm-10925 bridge not applied": (HERE, "test_responses_are_served_from_every_provider"),
+    "litellm-39559 another tenant's response": (
+        "e2e/test_stored_responses.py",
+        "test_what_is_anothers_does_not_exist",
+    ),
+    "openhands-sdk-660 codex through a gateway": ("e2e/test_agent_clis.py", "test_codex_runs_a_command"),
+    # What the answer to them all has to keep.
+    "arguments are checked on the way out": (
+        HERE,
+        "test_broken_arguments_in_the_history_are_refused_with_their_turn",
+    ),
+    "any split of the bytes is the same": (
+        HERE,
+        "test_a_stream_torn_anywhere_on_the_wire_is_the_same_answer",
+    ),
+    "unknown fields pass": (HERE, "test_fields_newer_than_the_gateway_reach_a_provider_of_the_same_dialect"),
+}
+"""What was complained of elsewhere, by project and number, and the test that holds it here."""
+
+
+@pytest.mark.parametrize("complaint", COMPLAINTS)
+def test_every_complaint_has_its_test(complaint: str) -> None:
+    file, name = COMPLAINTS[complaint]
+    source = (Path(__file__).parents[1] / file).read_text()
+    names = {node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
+    names |= {node.name for node in ast.parse(source).body if isinstance(node, ast.AsyncFunctionDef)}
+    assert name in names
 
 
 def data_of(raw: bytes) -> list[Any]:
@@ -94,6 +178,35 @@ def test_a_conversation_with_thinking_may_go_on_at_another_provider(
         if (client, upstream.name, other.name) == ("messages", "chat", "anthropic"):
             continue  # relayed as it is, with thoughts that nobody told the client: Claude refuses the turn
         _conversation(stand, client, upstream, other)
+
+
+def _served(stand: Stand, client: str, upstream: Upstream) -> None:
+    for stream in (False, True):
+        made = stand.ask(client, upstream.named("text", text=TEXT), Ask(), stream)
+        assert made.heard.text == TEXT
+        called = stand.ask(client, upstream.named("parallel", parallel=2), BOTH, stream)
+        assert [(call.name, call.arguments) for call in called.heard.calls] == list(CALLED.items())
+
+
+@upstreams
+def test_messages_are_served_from_every_provider(stand: Stand, upstream: Upstream) -> None:
+    _served(stand, "messages", upstream)
+
+
+@upstreams
+def test_responses_are_served_from_every_provider(stand: Stand, upstream: Upstream) -> None:
+    """Also where the provider has heard of nothing but chats."""
+    _served(stand, "responses", upstream)
+    asked = stand.simulator.received[-1].path.endswith(b"/responses")
+    assert asked is (upstream.format == "openai.responses")
+
+
+@clients
+def test_bedrock_is_asked_at_converse_alone(stand: Stand, client: str) -> None:
+    for stream in (False, True):
+        stand.ask(client, UPSTREAMS["bedrock"].named("text", text=TEXT), Ask(), stream)
+        path = stand.simulator.received[-1].path
+        assert path.endswith(b"/converse-stream" if stream else b"/converse")
 
 
 def test_replayed_thinking_is_handed_on_unchanged(stand: Stand) -> None:
