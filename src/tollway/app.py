@@ -46,7 +46,7 @@ from tollway.shared.claims import claims_of
 from tollway.shared.interface import Claim
 from tollway.shared.memory import MemoryCounters
 from tollway.shared.periods import period
-from tollway.sharing import Notice, Sharing
+from tollway.sharing import Elsewhere, Notice, Sharing
 from tollway.sinks import open_sinks
 from tollway.storage.spool import Spool
 from tollway.worker import Place
@@ -128,6 +128,7 @@ class Process:
         self.ledger: SinkWriter | LedgerWriter  # the latter reads the spool for the database
         self._batches: RunBatches
         self._objects: MindObjects
+        self._kept: Remembered
         self._partitions: MakePartitions
         self._reread = reread
         self._tasks: set[asyncio.Task[None]] = set()
@@ -187,7 +188,7 @@ class Process:
         if self.database is None:
             self._run(self.ledger.run())
         self._run(self._prune())
-        await self.sharing.start(self._heard, self._nudge.set)
+        await self.sharing.start(self._heard, self._missed)
 
     def _holdings(self, settings: Settings, data_dir: Path) -> Holdings:
         """Who made what: by rows where there is a database, else by the ids themselves, signed with the admin key."""
@@ -202,7 +203,7 @@ class Process:
         from tollway.storage.repositories.objects import Objects
 
         rows = Objects(self.database)
-        kept = Remembered(rows)
+        kept = self._kept = Remembered(rows, lambda id: self.sharing.tell_soon("object", id))
 
         async def unsettled() -> list[Artifact]:
             return await rows.unsettled("batch", local=True)
@@ -267,8 +268,11 @@ class Process:
             from tollway.pipeline.background_responses import Background
             from tollway.pipeline.stored_responses import StoredResponses
 
-            self.responses = StoredResponses(shelf, settings.logs.responses_retention, time.time)
-            self.background = Background(self.responses)
+            many = self.sharing.many
+            others = Elsewhere(self.sharing) if many else None
+            self.responses = StoredResponses(shelf, settings.logs.responses_retention, time.time, others)
+            self.background = Background(self.responses, self.sharing.lock if many else None)
+            self._run(self.background.run())
         if not self.database.missing():
             try:
                 await self.database.migrate()
@@ -459,6 +463,20 @@ class Process:
             self._nudge.set()
         elif notice.what == "file":
             self._run(self._reload_too())
+        elif notice.what == "object" and self.database is not None:
+            self._kept.stale(notice.id)
+        elif notice.what == "response" and self.responses is not None:
+            self.responses.stale(notice.id)
+        elif notice.what == "cancel" and self.background is not None:
+            running = self.background.get(notice.id)
+            if running is not None:
+                self._run(self.background.cancel(running))
+
+    def _missed(self) -> None:
+        """Another process may have changed anything."""
+        self._nudge.set()
+        if self.database is not None:
+            self._kept.stale()
 
     async def _reload_too(self) -> None:
         try:
@@ -532,8 +550,18 @@ class Process:
 
     def gateway(self, ids: RequestIds) -> Gateway:
         return Gateway(
-            self.services, self.settings.server, ids, api=lambda: self._api(ids), status=self.status
+            self.services,
+            self.settings.server,
+            ids,
+            api=lambda: self._api(ids),
+            status=self.status,
+            process=self.about,
         )
+
+    def about(self) -> dict[str, int]:
+        """Which process this is, for whoever asks many."""
+        worker, workers = (0, 1) if self.place is None else (self.place.worker, self.place.board.workers)
+        return {"pid": os.getpid(), "worker": worker, "workers": workers, "generation": self.generation}
 
     def _api(self, ids: RequestIds) -> App:
         from tollway.admin.context import Context

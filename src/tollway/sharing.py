@@ -3,6 +3,7 @@ and has it in memory."""
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from tollway.config.settings import RedisSettings
+from tollway.pipeline.background_responses import name_of
 from tollway.shared.interface import Lock, PubSub
 from tollway.shared.memory_bus import MemoryLock, MemoryPubSub
 
@@ -26,6 +28,14 @@ class Notice(Struct, frozen=True, omit_defaults=True):
     id: str = ""
 
 
+class Elsewhere:
+    """What the store of responses asks of the other processes."""
+
+    def __init__(self, sharing: Sharing) -> None:
+        self.works = sharing.works
+        self.tell = sharing.tell_soon
+
+
 class Sharing:
     """``lock`` and ``bus`` of this process. ``process`` names it among all."""
 
@@ -35,6 +45,7 @@ class Sharing:
         self.bus: PubSub
         self.lock: Lock
         self._link = None
+        self._telling: set[asyncio.Task[None]] = set()
         if settings is None:
             self.bus, self.lock = MemoryPubSub(), MemoryLock()
             return
@@ -69,6 +80,20 @@ class Sharing:
         """To the other processes; lost while Redis is away, and then they find out by looking."""
         if self.many:
             await self.bus.publish(CHANNEL, msgspec.json.encode(Notice(what, self.process, id)))
+
+    async def works(self, id: str) -> bool:
+        """Whether a process works at this response, or that cannot be told while Redis is away."""
+        lease = await self.lock.acquire(name_of(id), 1.0)
+        if lease is not None:
+            await lease.release()
+        return lease is None
+
+    def tell_soon(self, what: str, id: str = "") -> None:
+        """The same as ``tell``, for those who cannot wait."""
+        if self.many:
+            task = asyncio.get_running_loop().create_task(self.tell(what, id))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
 
     async def close(self) -> None:
         await self.bus.close()

@@ -28,6 +28,9 @@ log = logging.getLogger("tollway")
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
 """Seconds before a worker that died soon after its start is started again, doubled up to the longest."""
 
+ATTEMPTS = 3
+"""A start is given up when a worker has died this many times before all have served."""
+
 SETTLED = 10.0
 """A worker that served this many seconds is replaced at once when it dies."""
 
@@ -111,7 +114,7 @@ class Supervisor:
                         if worker.served:
                             os.kill(worker.pid, signal.SIGHUP)
             for worker, code in self._dead():
-                if not self._ready and code == 1:
+                if not self._ready and (code == 1 or worker.deaths >= ATTEMPTS):
                     # It said why on standard error; the others would say the same.
                     self._stop(wake, signal.SIGTERM)
                     return 1

@@ -76,7 +76,8 @@ _OWN = frozenset((b"v1", b"v1beta", b"api", b"ui", b"health", b"metrics", b"mcp"
 
 
 class Gateway:
-    """The ASGI application. ``api`` makes the admin app when it is first asked for; ``status`` names degraded parts."""
+    """The ASGI application. ``api`` makes the admin app when it is first asked for; ``status`` names degraded parts,
+    ``process`` says which of the workers this is."""
 
     def __init__(
         self,
@@ -86,6 +87,7 @@ class Gateway:
         *,
         api: Callable[[], App],
         status: Callable[[], dict[str, str]],
+        process: Callable[[], dict[str, int]] = dict,
     ) -> None:
         self._app = app
         self._settings = settings
@@ -93,6 +95,7 @@ class Gateway:
         self._make_api = api
         self._api: App | None = None
         self._status = status
+        self._process = process
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -372,6 +375,7 @@ class Gateway:
                 "status": "degraded" if degraded else "ready",
                 "version": __version__,
                 "degraded": degraded,
+                "process": self._process(),
             }
         headers = b"content-type: application/json\r\nx-tollway-request-id: " + request.id.encode() + b"\r\n"
         client.respond(200, headers, msgspec.json.encode(value))

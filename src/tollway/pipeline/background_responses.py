@@ -19,6 +19,7 @@ from tollway.pipeline.resolve import Call
 from tollway.pipeline.response_objects import changed, ending, failed, last_response, rewritten
 from tollway.pipeline.services import Services
 from tollway.pipeline.stored_responses import StoredResponses, owner_of
+from tollway.shared.interface import Lease, Lock
 from tollway.wire import body
 from tollway.wire.codecs import codec
 from tollway.wire.conversation import Completion, Failed, Start
@@ -28,6 +29,9 @@ log = logging.getLogger("tollway.responses")
 MOST = 256
 MOST_OF_A_KEY = 64
 
+WORKS = 30.0
+"""Seconds for which others take a response for being worked at after the last sign of it."""
+
 GLANCE = 0.02
 """Seconds a request waits to see whether its work is refused at once: a budget, a limit, a field that is wrong."""
 
@@ -36,6 +40,11 @@ STREAM_HEAD = (
 )
 
 Run = Callable[[ModelRequest, Client, Services], Awaitable[None]]
+
+
+def name_of(id: str) -> str:
+    """Of the lock that is held while a response is worked at."""
+    return f"response:{id}"
 
 
 class Running:
@@ -101,11 +110,30 @@ class Running:
 
 
 class Background:
-    """``close`` ends what still runs."""
+    """``close`` ends what still runs. With a ``lock`` other processes can tell what is worked at here; ``run`` keeps
+    that up until it is cancelled."""
 
-    def __init__(self, responses: StoredResponses) -> None:
+    def __init__(self, responses: StoredResponses, lock: Lock | None = None) -> None:
         self._responses = responses
         self._running: dict[str, Running] = {}
+        self._lock = lock
+        self._leases: dict[str, Lease] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(WORKS / 3)
+            for id in tuple(self._running):
+                lease = self._leases.get(id)
+                if lease is None or not await lease.renew():
+                    await self._claim(id)
+
+    async def _claim(self, id: str) -> None:
+        if self._lock is None:
+            return
+        lease = await self._lock.acquire(name_of(id), WORKS)
+        if lease is not None:
+            self._leases[id] = lease
 
     def get(self, id: str) -> Running | None:
         return self._running.get(id)
@@ -137,6 +165,7 @@ class Background:
         running = Running(id, owner, call.stream)
         self._running[id] = running
         self._responses.running.add(id)
+        await self._claim(id)
         task = running.task = asyncio.get_running_loop().create_task(
             self._work(running, row, again, call, app, run)
         )
@@ -145,6 +174,8 @@ class Background:
         if refusal is not None and task.done() and not isinstance(refusal, UpstreamError):
             await self._responses.remove(id)
             raise refusal
+        if self._responses.others is not None:
+            await self._responses.flush()  # the next question may reach another process
         headers = b"x-tollway-request-id: " + request.id.encode() + b"\r\n"
         if call.stream:
             client.start(200, STREAM_HEAD + headers, b"")
@@ -155,6 +186,13 @@ class Background:
             client.finish(b"")
             return
         client.respond(200, b"content-type: application/json\r\n" + headers, row.response)
+
+    async def _leave(self, id: str, lease: Lease) -> None:
+        """Others are told only when they can read how it ended."""
+        await self._responses.flush()
+        await lease.release()
+        if self._responses.others is not None:
+            self._responses.others.tell("response", id)
 
     def _queued(self, id: str, owner: str, call: Call, app: Services) -> StoredResponse:
         conversation = call.conversation()  # raises what is wrong with it
@@ -208,6 +246,10 @@ class Background:
             del self._running[row.id]
             self._responses.running.discard(row.id)
             running.end()
+            if (lease := self._leases.pop(row.id, None)) is not None:
+                leaving = asyncio.get_running_loop().create_task(self._leave(row.id, lease))
+                self._leaving.add(leaving)
+                leaving.add_done_callback(self._leaving.discard)
 
     def _fail(self, running: Running, row: StoredResponse, call: Call, code: str, message: str) -> None:
         if running.streamed and not running.events:
@@ -223,6 +265,18 @@ class Background:
             running.send(ending(bytes(running.events), one.response, one.status))
         self._responses.keep(replace(one, events=bytes(running.events)))
 
+    async def cancel_elsewhere(self, id: str) -> bool:
+        """Ask whoever works at it to stop; True when it has ended since, False when nobody heard."""
+        others = self._responses.others
+        if others is None:
+            return False
+        others.tell("cancel", id)
+        for _ in range(25):
+            await asyncio.sleep(0.2)
+            if not await others.works(id):
+                return True
+        return False
+
     async def cancel(self, running: Running) -> None:
         running.cancelled = True
         task = running.task
@@ -236,3 +290,5 @@ class Background:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=5.0)
+        if self._leaving:
+            await asyncio.wait(self._leaving, timeout=5.0)

@@ -160,8 +160,11 @@ def references(body: bytes) -> list[str]:
 class Remembered:
     """Objects by rows of the database. What could not be written yet is kept at hand until ``flush`` writes it."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: Shelf, changed: Callable[[str], None] = lambda _: None) -> None:
+        """``changed`` is called with the id of every object that was written or forgotten: other processes hold it as
+        it was (``stale``)."""
         self._shelf = shelf
+        self._changed = changed
         self._known: OrderedDict[str, Artifact] = OrderedDict()
         self._unsaved: dict[str, Artifact] = {}
         self.tickets = ClientSecrets()
@@ -226,11 +229,20 @@ class Remembered:
                 )
             else:
                 self._remember(one)
+                self._changed(one.id)
 
     async def forget(self, id: str) -> None:
         self._unsaved.pop(id, None)
         self._known.pop(id, None)
         await self._shelf.remove(id)
+        self._changed(id)
+
+    def stale(self, id: str = "") -> None:
+        """Another process changed it; without an id, any may have been changed."""
+        if id:
+            self._known.pop(id, None)
+        else:
+            self._known.clear()
 
     async def page(self, query: Query) -> Page:
         artifacts, more = await self._shelf.page(query)

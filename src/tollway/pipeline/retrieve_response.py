@@ -5,6 +5,7 @@ What is kept here is answered from here; what a provider keeps is asked of the o
 
 from __future__ import annotations
 
+import asyncio
 from urllib.parse import parse_qs, quote, urlencode
 
 import msgspec
@@ -30,6 +31,8 @@ from tollway.wire.unfold import unfold
 MAX_WHOLE = 64 * 1024 * 1024
 MAX_ERROR = 1024 * 1024
 MOST_ITEMS = 100
+LOOK = 0.3
+"""Seconds between looks whether another process has ended a response."""
 
 _PASSED = (
     "after",
@@ -54,7 +57,9 @@ async def retrieve(request: ModelRequest, client: Client, app: Services) -> None
     if one.provider != HERE:
         await _relay(one, b"GET", "", request, client, app, stream=stream)
     elif stream:
-        await _replay(one, _number(asked, "starting_after", -1, 2**53), request, client, app)
+        await _replay(
+            await _ended(one, request, app), _number(asked, "starting_after", -1, 2**53), request, client, app
+        )
     else:
         _answer(_as_it_is(one, app), request, client)
 
@@ -69,6 +74,8 @@ async def remove(request: ModelRequest, client: Client, app: Services) -> None:
     running = app.background.get(one.id) if app.background is not None else None
     if running is not None and app.background is not None:
         await app.background.cancel(running)
+    elif one.status in UNFINISHED and app.background is not None:
+        await app.background.cancel_elsewhere(one.id)
     await app.responses.remove(one.id)
     _answer(_encode({"id": one.id, "object": "response", "deleted": True}), request, client)
 
@@ -86,6 +93,9 @@ async def cancel(request: ModelRequest, client: Client, app: Services) -> None:
     running = app.background.get(one.id) if app.background is not None else None
     if running is not None and app.background is not None and app.responses is not None:
         await app.background.cancel(running)
+        one = await app.responses.find(one.id, grant.principal)
+    elif one.status in UNFINISHED and app.background is not None and app.responses is not None:
+        await app.background.cancel_elsewhere(one.id)
         one = await app.responses.find(one.id, grant.principal)
     _answer(_as_it_is(one, app), request, client)
 
@@ -120,6 +130,17 @@ async def _find(request: ModelRequest, app: Services) -> tuple[Grant, StoredResp
     if app.responses is None:
         raise missing(id)
     return grant, await app.responses.find(id, grant.principal)
+
+
+async def _ended(one: StoredResponse, request: ModelRequest, app: Services) -> StoredResponse:
+    """Another process's events are read when it has written them: at the end."""
+    running = app.background.get(one.id) if app.background is not None else None
+    if running is not None or app.responses is None or app.responses.others is None:
+        return one
+    while one.status in UNFINISHED:
+        await asyncio.sleep(LOOK)
+        _, one = await _find(request, app)
+    return one
 
 
 def _as_it_is(one: StoredResponse, app: Services) -> bytes:

@@ -39,6 +39,8 @@ MAX_CHAIN_BYTES = 32 * 1024 * 1024
 BATCH_BYTES = 16 * 1024 * 1024
 BATCH = 100
 EVERY = 0.25
+LAG = (0.05, 0.1, 0.2, 0.4)
+"""Seconds between looks for a response that is not in the table yet: longer together than a process keeps it back."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,400}|resp_[A-Za-z0-9._:-]{1,400}")
 
@@ -72,10 +74,28 @@ def missing_previous(id: str) -> NotFound:
     )
 
 
-class StoredResponses:
-    """``retention`` in seconds. ``keep`` never waits; ``run`` writes until it is cancelled."""
+class Others(Protocol):
+    """The other processes that serve from the same table."""
 
-    def __init__(self, shelf: Shelf, retention: float, wall_clock: Callable[[], float]) -> None:
+    async def works(self, id: str) -> bool:
+        """Whether one of them works at this response, or that cannot be told now."""
+
+    def tell(self, what: str, id: str) -> None:
+        """``response``: it changed, what you know of it is old. ``cancel``: stop working at it."""
+
+
+class StoredResponses:
+    """``retention`` in seconds. ``keep`` never waits; ``run`` writes until it is cancelled. ``others`` None: no other
+    process serves from this table."""
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        retention: float,
+        wall_clock: Callable[[], float],
+        others: Others | None = None,
+    ) -> None:
+        self.others = others
         self.retention = retention
         self.dropped = 0
         self.running: set[str] = set()
@@ -120,7 +140,7 @@ class StoredResponses:
         one = await self._get(id) if _ID.fullmatch(id) else None
         if one is None or not self._belongs(one, principal):
             raise missing(id)
-        return self._settled(one)
+        return await self._settled(one)
 
     async def chain(self, id: str, principal: Principal) -> list[StoredResponse]:
         """The response and those it goes on from, the newest first; alone where a provider keeps it.
@@ -139,9 +159,11 @@ class StoredResponses:
             if stored and stored[-1].id == at:
                 one = one or stored[-1]
                 stored.pop()
+            if one is None and self.others is not None:
+                one = await self._find(at)
             if one is None or not self._belongs(one, principal):
                 raise missing_previous(at if not found else id)
-            found.append(self._settled(one))
+            found.append(await self._settled(one))
             size += len(one.input) + len(one.response)
             if len(found) > MAX_CHAIN or size > MAX_CHAIN_BYTES:
                 raise BadRequest(
@@ -171,6 +193,13 @@ class StoredResponses:
                 self._waiting_bytes += waiting.size
             raise
         self._forget(id)
+        if self.others is not None:
+            self.others.tell("response", id)
+
+    def stale(self, id: str) -> None:
+        """Another process changed it."""
+        if id not in self._waiting:
+            self._forget(id)
 
     async def run(self) -> None:
         """What an earlier process was still working at has failed; from then on write what comes."""
@@ -178,7 +207,9 @@ class StoredResponses:
             try:
                 for one in await self._shelf.unfinished(self._started):
                     if one.id not in self.running:
-                        self.keep(self._settled(one))
+                        settled = await self._settled(one)
+                        if settled is not one:
+                            self.keep(settled)
                 break
             except StoreUnavailable as error:
                 log.warning("unfinished responses were not looked for: %s", error)
@@ -208,24 +239,36 @@ class StoredResponses:
 
     async def _get(self, id: str) -> StoredResponse | None:
         one = self.at_hand(id)
-        if one is not None:
+        if one is not None and (self.others is None or id in self.running or one.status not in UNFINISHED):
             if id in self._known:
                 self._known.move_to_end(id)
             return one
-        one = await self._shelf.find(id)
+        one = await self._find(id)
         if id in self._gone:
             return None
-        if one is not None and self.at_hand(id) is None:
+        if one is not None and id not in self._waiting:
             self._remember(one)
+        return one
+
+    async def _find(self, id: str) -> StoredResponse | None:
+        """From the table. What another process answered a moment ago is on its way there: it is looked for again."""
+        one = await self._shelf.find(id)
+        for wait in LAG if self.others is not None else ():
+            if one is not None:
+                break
+            await asyncio.sleep(wait)
+            one = await self._shelf.find(id)
         return one
 
     def _belongs(self, one: StoredResponse, principal: Principal) -> bool:
         ours = principal.kind == "admin" or one.owner == owner_of(principal)
         return ours and one.expires > self._wall_clock()
 
-    def _settled(self, one: StoredResponse) -> StoredResponse:
+    async def _settled(self, one: StoredResponse) -> StoredResponse:
         """One whose work nobody does any more has failed."""
         if one.status not in UNFINISHED or one.id in self.running:
+            return one
+        if self.others is not None and await self.others.works(one.id):
             return one
         return failed(one, "server_error", "The gateway was stopped while it worked at this response.")
 
