@@ -42,10 +42,8 @@ from tollway.providers.catalog import Catalog
 from tollway.providers.environment import completed
 from tollway.providers.provider import Provider
 from tollway.providers.upstream import Upstream
-from tollway.shared.claims import claims_of
-from tollway.shared.interface import Claim
+from tollway.shared.claims import claims_of, every_ceiling
 from tollway.shared.memory import MemoryCounters
-from tollway.shared.periods import period
 from tollway.sharing import Elsewhere, Notice, Sharing
 from tollway.sinks import open_sinks
 from tollway.storage.spool import Spool
@@ -110,7 +108,8 @@ class Process:
         self.catalog = catalog
         self.prices = PriceBook.load()
         self.generation = 0
-        self.started = int(time.time())
+        self._began = time.time()
+        self.started = int(self._began)
         self.new_admin_key: str | None = None
         self.demo: Demo | None = None
         self.counters = MemoryCounters(time.time)
@@ -330,33 +329,44 @@ class Process:
         generation = await self._generation.current()
         stored = await self.keys.all()
         self._directory = await self.tenants.directory()
-        await self._seed([*self.settings.keys, *stored])
+        directory = joined(self.settings.directory, self._directory)
+        await self._seed([*self.settings.keys, *stored], directory)
         self._stored = stored
         self._stored_generation = generation
         self._keys_read = True
 
-    async def _seed(self, keys: list[VirtualKey]) -> None:
-        """Set what budgets not counted from the ledger yet have spent. Raises StoreUnavailable."""
+    async def _seed(self, keys: list[VirtualKey], directory: Directory) -> None:
+        """Set what budgets not counted from the ledger yet have spent, and what windows admitted before this process
+        began. Raises StoreUnavailable."""
         if self.events is None:
             return
-        from tollway.jobs.read_spent import Since, spent
+        from tollway.jobs.read_spent import counted
 
-        wanted: dict[str, Since] = {}
-        claims: list[Claim] = []
-        for key in keys:
-            for claim in claims_of(key):
-                if claim.unit != "nano_usd" or (claim.counter in self._seeded and self.counters.known(claim)):
-                    continue
-                start, _ = period(claim.per, time.time(), claim.anchor)
-                wanted[claim.counter] = Since(key.id, iso(start) if start else None)
-                claims.append(claim)
-        self._unseeded = bool(claims)
-        if not claims:
+        ceilings = [
+            ceiling
+            for ceiling in every_ceiling(keys, directory)
+            if ceiling.claim.counter not in self._seeded
+            or (ceiling.claim.per and not self.counters.known(ceiling.claim))
+        ]
+        self._unseeded = bool(ceilings)
+        if not ceilings:
             return
-        found = await spent(wanted, self.ledger, self.spool, self.events)
-        for claim in claims:
-            self.counters.seed(claim, found[claim.counter])
+        found = await counted(
+            ceilings,
+            time.time(),
+            self.ledger,
+            self.spool,
+            self.events,
+            self.adjustments,
+            began=self._began,
+        )
+        for ceiling in ceilings:
+            claim = ceiling.claim
             self._seeded.add(claim.counter)
+            if claim.counter in found.spent:
+                self.counters.seed(claim, found.spent[claim.counter])
+            elif found.windows.get(claim.counter):
+                self.counters.seed_window(claim, found.windows[claim.counter])
         self._unseeded = False
 
     async def refresh(self) -> None:
@@ -384,7 +394,7 @@ class Process:
             for provider in providers.values():
                 self.upstream.limit(provider.origin, provider.settings.max_connections)
             with suppress(StoreUnavailable):
-                await self._seed([*settings.keys])
+                await self._seed([*settings.keys], joined(settings.directory, self._directory))
             previous = (self.settings, self.providers)
             self.settings, self.providers = settings, providers
             try:
@@ -508,7 +518,8 @@ class Process:
         while True:
             await asyncio.sleep(60)
             keys = list(self.services.snapshot.keys())
-            live = {c.counter for key in keys for c in claims_of(key)}
+            directory = joined(self.settings.directory, self._directory)
+            live = {ceiling.claim.counter for ceiling in every_ceiling(keys, directory)}
             self.counters.prune(live)
 
     def _run(self, work: Awaitable[None]) -> None:

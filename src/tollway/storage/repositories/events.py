@@ -133,19 +133,20 @@ class Events:
             deadline=60.0,
         )
 
-    async def lately(self, names: Names, since: str, detail: int) -> list[Spent]:
+    async def lately(self, names: Names, since: str, until: str, detail: int) -> list[Spent]:
         """Everybody's newest events, summed where their times agree in the first ``detail`` characters."""
         return await self._database.read(
-            lambda connection: list(spending.lately(connection, names, since, detail)), deadline=60.0
+            lambda connection: list(spending.lately(connection, names, Span(since, until), detail)),
+            deadline=60.0,
         )
 
-    async def lately_by_hour(self, names: Names, since: str, now: str) -> list[Spent]:
-        """Everybody's sums by hour, and by minute for the hour of ``now``; the hour of ``since`` is whole."""
-        first, last = since[:HOUR], now[:HOUR]
+    async def lately_by_hour(self, names: Names, since: str, until: str) -> list[Spent]:
+        """Everybody's sums by hour, and by minute for the hour of ``until``; the hour of ``since`` is whole."""
+        first, last = since[:HOUR], until[:HOUR]
 
         def look(connection: Connection) -> list[Spent]:
             found = list(spending.by_hour(connection, names, first, last))
-            found += spending.lately(connection, names, f"{last}:00:00.000Z", spending.MINUTE)
+            found += spending.lately(connection, names, Span(f"{last}:00:00.000Z", until), spending.MINUTE)
             return found
 
         return await self._database.read(look, deadline=60.0)
