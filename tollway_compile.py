@@ -28,6 +28,8 @@ MODULES = (
     "pipeline/client.py",
     "pipeline/dispatch.py",
     "pipeline/grant.py",
+    "pipeline/grow.py",
+    "pipeline/habits.py",
     "pipeline/meter.py",
     "pipeline/record.py",
     "pipeline/relay.py",

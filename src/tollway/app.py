@@ -31,10 +31,12 @@ from tollway.model.key import Principal, VirtualKey
 from tollway.model.tenant import Directory, joined
 from tollway.pipeline.authenticate import authenticate
 from tollway.pipeline.client import ModelRequest
+from tollway.pipeline.habits import Habits
 from tollway.pipeline.holdings import Holdings
 from tollway.pipeline.list_objects import freshen
 from tollway.pipeline.ownership import Remembered, Sealed
 from tollway.pipeline.record import Journal, Timestamps
+from tollway.pipeline.reserve import told
 from tollway.pipeline.services import Contents, Services
 from tollway.pipeline.snapshot import Snapshot
 from tollway.pricing.book import PriceBook
@@ -43,6 +45,7 @@ from tollway.providers.environment import completed
 from tollway.providers.provider import Provider
 from tollway.providers.upstream import Upstream
 from tollway.shared.claims import claims_of, every_ceiling
+from tollway.shared.interface import Crossing
 from tollway.shared.memory import MemoryCounters
 from tollway.sharing import Elsewhere, Notice, Sharing
 from tollway.sinks import open_sinks
@@ -66,6 +69,7 @@ if TYPE_CHECKING:  # SQLAlchemy is imported only where there is a database
     from tollway.tokens.counter import Counter
 
 log = logging.getLogger("tollway")
+alerts = logging.getLogger("tollway.alerts")
 
 POLL = 0.5
 """How often the database is asked whether keys changed, seconds: a change by the CLI is served within this."""
@@ -86,6 +90,11 @@ def read_settings(path: str | None, overrides: Mapping[str, object], catalog: Ca
 
 def iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def crossed(crossing: Crossing) -> None:
+    """A budget reached a threshold: said once for each threshold and period."""
+    alerts.warning("%s", told(crossing))
 
 
 class Process:
@@ -112,7 +121,8 @@ class Process:
         self.started = int(self._began)
         self.new_admin_key: str | None = None
         self.demo: Demo | None = None
-        self.counters = MemoryCounters(time.time)
+        self.counters = MemoryCounters(time.time, crossed)
+        self._habits = Habits()
         self.contents: Contents | None = None
         self.database: Database | None = None
         self.keys: Keys | None = None
@@ -307,6 +317,7 @@ class Process:
             providers=self.providers,
             prices=self.prices,
             directory=joined(self.settings.directory, self._directory),
+            habits=self._habits,
             generation=self.generation,
             started=self.started,
             complete=self._keys_read,

@@ -11,11 +11,13 @@ from tollway.config.reading import Table
 from tollway.config.report import Bad, Report
 from tollway.config.term_rules import AMOUNT_MISSING, AMOUNTS, MOST_COUNT, RATES, AmountName, Wrong
 from tollway.config.yaml_marks import Mapping, Node
-from tollway.model.terms import Budget, OnTight, Outage, RateLimit, Terms
+from tollway.model.terms import Budget, OnOutgrown, OnTight, Outage, RateLimit, Terms
 
 _LATEST = 253402300799.0
 _OUTAGE: reading.Reader[Outage] = reading.choice("lease", "closed", "open")
 _COUNT: reading.Reader[Literal["all", "input", "output"]] = reading.choice("all", "input", "output")
+_ON_OUTGROWN: reading.Reader[OnOutgrown] = reading.choice("finish", "cut")
+_FINISH: OnOutgrown = "finish"
 _ON_TIGHT: reading.Reader[OnTight] = reading.choice("refuse", "clamp")
 _LEASE: Outage = "lease"
 _REFUSE: OnTight = "refuse"
@@ -106,6 +108,7 @@ def _budget(node: Node, report: Report) -> Budget:
         first_day=table.get("first_day", reading.integer(1, 28), 1),
         first_month=table.get("first_month", reading.integer(1, 12), 1),
         on_tight=on_tight,
+        on_outgrown=table.get("on_outgrown", _ON_OUTGROWN, _FINISH),
         outage=outage,
         raised_by=raised_by,
         raised_until=raised_until,

@@ -22,7 +22,7 @@ class UsageEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``estimated`` says that the provider reported no usage (a cancelled stream) and we counted. ``organization``,
     ``team``, ``project``, ``user`` and ``customer`` are ids. An event never changes: what was wrong about one is put
     right by another with the outcome ``correction``, whose cost and units are added to it and may be negative; it
-    ``corrects`` the id it names, and ``note`` says why.
+    ``corrects`` the id it names, and ``note`` says why. ``warnings`` are thresholds of budgets the request crossed.
     """
 
     id: str
@@ -57,6 +57,7 @@ class UsageEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: str | None = None
     corrects: str | None = None
     note: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class UsageFilter(Struct, frozen=True, kw_only=True):

@@ -20,6 +20,11 @@ OnTight = Literal["refuse", "clamp"]
 """Where a budget affords less than the usual hold: refuse the request, or shorten ``max_tokens`` to what it affords."""
 
 
+OnOutgrown = Literal["finish", "cut"]
+"""What becomes of a stream that grows past what is left of a budget: it may finish, and the budget is overshot by the
+rest of it; or it is cut, with an error event, and overshot by no more than one step of the hold."""
+
+
 class Budget(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A ceiling on what is used within a period.
 
@@ -42,6 +47,7 @@ class Budget(Struct, frozen=True, kw_only=True, omit_defaults=True):
     first_day: int = 1
     first_month: int = 1
     on_tight: OnTight = "refuse"
+    on_outgrown: OnOutgrown = "finish"
     outage: Outage = "lease"
     raised_by: int = 0
     raised_until: float | None = None

@@ -259,7 +259,7 @@ async def serve_task(task: Task, client: Client, app: Services) -> None:
         raise failure or NoHealthyDeployment(f"No deployment of {route.name!r} can serve this request.")
     finally:
         if hold is not None:
-            hold.settle(nano_usd=call.spent, tokens=call.tokens)
+            call.settle(hold)
 
 
 def _turns(route: ServedRoute, retry: Retry, app: Services) -> Iterator[tuple[int, int]]:

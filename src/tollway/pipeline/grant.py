@@ -12,6 +12,7 @@ from tollway.errors import ModelNotAllowed, RouteNotAllowed
 from tollway.model.key import Principal, VirtualKey
 from tollway.model.tenant import Directory, Membership, Tenant
 from tollway.model.terms import Terms
+from tollway.pipeline.habits import Habit, Habits
 from tollway.shared.claims import (
     Ceiling,
     Groups,
@@ -45,22 +46,23 @@ class Labels:
 
 class Ceilings:
     """The claims that apply to a request, and what is to be known of them all: whether money is among them
-    (``priced``), and a worst case to hold (``strict``)."""
+    (``priced``), a worst case to hold (``strict``), a stream to be cut that outgrows them (``cut``)."""
 
-    __slots__ = ("claims", "clamp", "priced", "strict")
+    __slots__ = ("claims", "cut", "priced", "strict")
 
     def __init__(self, claims: tuple[Claim, ...]) -> None:
         self.claims = claims
         self.priced = any(claim.unit == "nano_usd" for claim in claims)
         self.strict = any(claim.strict for claim in claims)
-        self.clamp = any(claim.clamp for claim in claims)
+        self.cut = any(claim.cut for claim in claims)
 
 
 class Society:
     """The directory of a snapshot, indexed."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, habits: Habits) -> None:
         self.directory = directory
+        self.habits = habits
         self.groups = Groups(directory)
         self._tenants: dict[tuple[str, str], Tenant] = {(one.level, one.id): one for one in directory.tenants}
         self._members: dict[tuple[str, str, str], Membership] = {
@@ -85,6 +87,7 @@ class Grant:
         "_base",
         "_denied",
         "_endpoints",
+        "_habits",
         "_narrowed",
         "_routes",
         "_scoped",
@@ -122,6 +125,7 @@ class Grant:
         self.labels: dict[tuple[Target, str, str], Labels] = {}
         self._narrowed: dict[tuple[str | None, tuple[str, ...]], Grant] = {}
         self._taking: dict[str, Ceilings] = {}
+        self._habits: dict[str, Habit] = {}
         self.organization: str | None = None
         self.team: str | None = None
         self.project: str | None = None
@@ -298,6 +302,16 @@ class Grant:
             if len(self._taking) >= MEMO:
                 self._taking.clear()
             self._taking[model] = found
+        return found
+
+    def habit(self, model: str) -> Habit:
+        """How requests of this key for a model usually are."""
+        found = self._habits.get(model)
+        if found is None:
+            if len(self._habits) >= MEMO:
+                self._habits.clear()
+            key = self.key.id if self.key is not None else self.principal.kind
+            found = self._habits[model] = self._society.habits.of_key(key, model)
         return found
 
     def route(self, model: str, snapshot: Snapshot) -> ServedRoute:

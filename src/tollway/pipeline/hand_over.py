@@ -138,7 +138,7 @@ def _settle(
     status = answer.status if failure is None else 502
     attempt.finish(outcome, status, found, streamed=streamed, overhead=overhead, error=failure)
     if errand.hold is not None:
-        errand.hold.settle(nano_usd=errand.call.spent, tokens=errand.call.tokens)
+        errand.call.settle(errand.hold)
 
 
 def _head(errand: Errand, attempt: Attempt, answer: Answer, overhead: float, found: Metered | None) -> bytes:

@@ -20,7 +20,7 @@ from tollway.pipeline.grant import Grant
 from tollway.pipeline.meter import Metered
 from tollway.pipeline.passed_objects import Passage
 from tollway.pipeline.record import Attempt
-from tollway.pipeline.reserve import amounts, input_tokens
+from tollway.pipeline.reserve import input_tokens, reserve
 from tollway.pipeline.resolve import Call
 from tollway.pipeline.services import Services
 from tollway.pipeline.snapshot import ServedRoute, Snapshot, Target
@@ -102,7 +102,7 @@ async def pass_through(request: ModelRequest, client: Client, app: Services) -> 
             upstream_request = _upstream(call, b"/" + rest, provider)
     watched = _Watched(objects, known, call, app, provider)
     ceilings = grant.taking(call.route.name)
-    hold = await app.counters.reserve(ceilings.claims, amounts(call, ceilings)) if ceilings.claims else None
+    hold = await reserve(call, ceilings, app.counters) if ceilings.claims else None
     try:
         attempt = app.journal.begin(call, call.route.targets[0], 1)
         answer: Answer | None = None
@@ -132,7 +132,7 @@ async def pass_through(request: ModelRequest, client: Client, app: Services) -> 
             raise
     finally:
         if hold is not None:
-            hold.settle(nano_usd=call.spent, tokens=call.tokens)
+            call.settle(hold)
 
 
 def _upstream(call: Call, path: bytes, provider: Provider) -> UpstreamRequest:
@@ -246,7 +246,7 @@ async def _relay(
             error=f"the provider answered with status {outcome}" if outcome else None,
         )
         if hold is not None:
-            hold.settle(nano_usd=call.spent, tokens=call.tokens)
+            call.settle(hold)
 
     whole = not answer.sse and (b"json" in content_type or answer.complete)
     if whole and (not length.isdigit() or int(length) <= MAX_WHOLE):

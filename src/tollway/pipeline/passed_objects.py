@@ -23,10 +23,11 @@ from tollway.pipeline.authenticate import ALL_CREDENTIAL_HEADERS, credential
 from tollway.pipeline.authenticate import admit as check
 from tollway.pipeline.client import ModelRequest
 from tollway.pipeline.client_secrets import LONGEST, Bound
+from tollway.pipeline.grant import Grant
 from tollway.pipeline.list_objects import MAX_PAGE, MAX_SHOWN, string
 from tollway.pipeline.named_objects import native_key
 from tollway.pipeline.ownership import Registry, Remembered, missing, owner_of, shown
-from tollway.pipeline.snapshot import Grant, Snapshot
+from tollway.pipeline.snapshot import Snapshot
 from tollway.providers.provider import Provider
 
 Does = Literal["make", "list", "item", "remove"]

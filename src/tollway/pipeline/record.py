@@ -162,8 +162,7 @@ class Attempt:
         self.done = True
         journal = self._journal
         call = self.call
-        call.spent += metered.cost
-        call.tokens += metered.usage.tokens()
+        call.count(metered.cost, metered.usage)
         try:
             self._write(journal, outcome, status, metered, streamed, overhead, error)
         finally:
@@ -203,6 +202,8 @@ class Attempt:
             text += '"estimated":true,'
         if not metered.priced:
             text += '"priced":false,'
+        if call.warnings:
+            text += f'"warnings":{_encode(call.warnings).decode()},'
         if self.first_token_at:
             text += f'"first_token_ms":{int((self.first_token_at - self.began) * 1000)},'
         raw = bytes(metered.raw)

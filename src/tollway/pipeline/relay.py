@@ -12,11 +12,12 @@ from typing import Any
 
 from msgspec import Raw
 
-from tollway.errors import UpstreamError, UpstreamMalformed
+from tollway.errors import BudgetExceeded, UpstreamError, UpstreamMalformed
 from tollway.model.event import Outcome
 from tollway.pipeline import meter
 from tollway.pipeline.client import Client
 from tollway.pipeline.dispatch import Reply
+from tollway.pipeline.grow import Growth, cut
 from tollway.pipeline.meter import Metered
 from tollway.pipeline.reserve import input_tokens
 from tollway.pipeline.resolve import Call
@@ -73,8 +74,8 @@ def _relay_whole(call: Call, reply: Reply, hold: Hold | None, client: Client, ap
     overhead = (attempt.sent_at - call.request.started) + (app.clock() - answered)
     attempt.finish("ok", reply.answer.status, found, overhead=overhead)
     if hold is not None:
-        hold.settle(nano_usd=call.spent, tokens=call.tokens)
-    attempt.target.learn(found.usage.output)
+        call.settle(hold)
+    call.learn(attempt.target, found.usage)
     content_type = reply.answer.headers.get(b"content-type", b"application/json")
     client.respond(
         reply.answer.status,
@@ -111,8 +112,8 @@ def _relay_read(
     overhead += app.clock() - answered
     attempt.finish("ok", reply.answer.status, found, overhead=overhead)
     if hold is not None:
-        hold.settle(nano_usd=call.spent, tokens=call.tokens)
-    attempt.target.learn(found.usage.output)
+        call.settle(hold)
+    call.learn(attempt.target, found.usage)
     content_type = b"application/json"
     if not speech.translated:
         content_type = reply.answer.headers.get(b"content-type", content_type)
@@ -159,7 +160,19 @@ def head(call: Call, reply: Reply, hold: Hold | None, overhead: float, found: Me
         f"{str(100 + hundredths % 100)[1:]}\r\n{cost}"
     )
     own = reply.naming + lines.encode()
-    return own if hold is None else own + hold.ratelimit_headers()
+    if hold is None:
+        return own
+    own += hold.ratelimit_headers()
+    return own + warning_lines(call) if call.warnings else own
+
+
+def warning_lines(call: Call) -> bytes:
+    """A line for each threshold the request crossed. Names in it may be anybody's: they are kept to what a header
+    takes."""
+    return b"".join(
+        b"x-tollway-warning: " + re.sub(r"[^ -~]", "?", words)[:300].encode() + b"\r\n"
+        for words in call.warnings[:8]
+    )
 
 
 def _written(call: Call, body: bytes) -> int:
@@ -194,16 +207,18 @@ async def _relay_stream(call: Call, reply: Reply, hold: Hold | None, client: Cli
             error=error,
         )
         if hold is not None:
-            hold.settle(nano_usd=call.spent, tokens=call.tokens)
+            call.settle(hold)
         return found
 
     out = b""
     too_large: EventTooLarge | None = None
+    growth = Growth(call, hold, target) if hold is not None else None
+    outgrown = False
     clock = app.clock
 
     def deliver(data: bytes) -> bool:
         """Pass a read on to the client; False when the stream has ended or the client must be waited for."""
-        nonlocal out, too_large
+        nonlocal out, too_large, outgrown
         try:
             out = tap.feed(data)
         except EventTooLarge as error:
@@ -213,6 +228,11 @@ async def _relay_stream(call: Call, reply: Reply, hold: Hold | None, client: Cli
             kept.extend(out)
         if tap.done:
             return False
+        if growth is not None:
+            growth.seen += len(data)
+            if growth.seen >= growth.look and not growth.grow(tap.estimated_output()):
+                outgrown = True
+                return False
         if out:
             answer.progressed(clock())
             client.send(out)
@@ -238,9 +258,16 @@ async def _relay_stream(call: Call, reply: Reply, hold: Hold | None, client: Cli
                     raise too_large
                 if tap.done:
                     break
+                if outgrown:
+                    raise cut()
                 await client.drain()
             else:
                 out = tap.finish()
+    except BudgetExceeded as error:
+        answer.abort()
+        settle("error", error.http_status, error.message)
+        client.finish(out + error_event(error) + DONE)
+        return
     except (UpstreamError, EventTooLarge) as error:
         if isinstance(error, EventTooLarge):
             answer.abort()
@@ -262,7 +289,7 @@ async def _relay_stream(call: Call, reply: Reply, hold: Hold | None, client: Cli
     answer.let_go(app.clock())
     found = settle("error" if tap.failure else "ok", 502 if tap.failure else answer.status, tap.failure)
     if not tap.failure:
-        target.learn(found.usage.output)
+        call.learn(target, found.usage)
     trailers = b""
     if client.trailers:
         cost = meter.usd(found)

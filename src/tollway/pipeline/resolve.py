@@ -6,10 +6,13 @@ import msgspec
 from msgspec import Raw
 
 from tollway.errors import BadRequest, UnpricedModel
+from tollway.model.money import Money
+from tollway.model.usage import Usage
 from tollway.pipeline.authenticate import LONGEST_LABEL
 from tollway.pipeline.client import ModelRequest
 from tollway.pipeline.grant import Grant
 from tollway.pipeline.snapshot import ServedRoute, Snapshot, Target
+from tollway.shared.interface import Hold
 from tollway.wire import body
 from tollway.wire.codecs import codec
 from tollway.wire.conversation import Conversation
@@ -56,6 +59,7 @@ class Call:
         "asked_usage",
         "choices",
         "endpoint",
+        "expected",
         "fields",
         "format",
         "grant",
@@ -65,6 +69,9 @@ class Call:
         "spent",
         "stream",
         "tokens",
+        "tokens_cached",
+        "tokens_in",
+        "warnings",
     )
 
     def __init__(
@@ -92,6 +99,50 @@ class Call:
         self.answer_id: str | None = None  # the id of an answer that is kept here; else the provider's
         self.spent = 0  # nano-dollars and tokens of every attempt so far, as their events say
         self.tokens = 0
+        self.expected = 0  # tokens of output that are held
+        self.tokens_in = 0
+        self.tokens_cached = 0
+        self.warnings: tuple[str, ...] = ()  # thresholds that it crossed, in words
+
+    def count(self, cost: Money, usage: Usage) -> None:
+        """Another attempt took this."""
+        self.spent += cost
+        prompt = usage.prompt_tokens()
+        self.tokens += prompt + usage.output + usage.audio_output
+        self.tokens_in += prompt
+        self.tokens_cached += usage.cache_read
+
+    def settle(self, hold: Hold) -> None:
+        """Replace what was held by what all attempts took. Never fails."""
+        hold.settle(
+            nano_usd=self.spent,
+            tokens=self.tokens,
+            input_tokens=self.tokens_in,
+            cached_tokens=self.tokens_cached,
+        )
+
+    def learn(self, target: Target, usage: Usage) -> None:
+        """An answer was metered: holds of requests to come follow it."""
+        size = len(self.request.body)
+        prompt = usage.prompt_tokens()
+        target.habit.learn(usage.output, prompt, size)
+        self.grant.habit(self.route.name).learn(usage.output, prompt, size)
+
+    def shorten(self, tokens: int) -> None:
+        """Ask for no more than ``tokens`` of output from each choice."""
+        self.max_tokens = tokens
+        fields = self.fields
+        if self.endpoint == "generate_content":
+            name = "generationConfig" if "generationConfig" in fields else "generation_config"
+            settings = body.mapping(fields, name) or {}
+            settings.pop("max_output_tokens", None)
+            settings["maxOutputTokens"] = body.raw(tokens)
+            fields[name] = Raw(body.encode(settings))
+        else:
+            names = _LIMITS.get(self.endpoint, ())
+            given = [name for name in names if name in fields]
+            for name in given or names[-1:]:
+                fields[name] = body.raw(tokens)
 
     def conversation(self) -> Conversation:
         """The request in the hub's words, read once. Raises BadRequest."""

@@ -7,7 +7,7 @@ from tollway.pipeline.client import Client, ModelRequest
 from tollway.pipeline.dispatch import dispatch
 from tollway.pipeline.keep_response import Keeper, attend
 from tollway.pipeline.relay import relay
-from tollway.pipeline.reserve import amounts
+from tollway.pipeline.reserve import reserve, reserve_now
 from tollway.pipeline.resolve import resolve
 from tollway.pipeline.services import Services
 
@@ -38,10 +38,9 @@ async def serve(request: ModelRequest, client: Client, app: Services) -> None:
         if stream is not None:
             await stream
         return
-    taking = amounts(call, ceilings)
-    hold = app.counters.reserve_now(ceilings.claims, taking)
+    hold = reserve_now(call, ceilings, app.counters)
     if hold is None:
-        hold = await app.counters.reserve(ceilings.claims, taking)
+        hold = await reserve(call, ceilings, app.counters)
     try:
         reply = await dispatch(call, app)
         if keeper is not None:
@@ -51,4 +50,4 @@ async def serve(request: ModelRequest, client: Client, app: Services) -> None:
             await stream
     finally:
         # Does nothing once settled. Failed and cancelled attempts cost what their events say.
-        hold.settle(nano_usd=call.spent, tokens=call.tokens)
+        call.settle(hold)

@@ -185,7 +185,7 @@ class SessionAccount:
             self._heard = NOTHING
             self._expected_usd = found.cost
             self._expected_tokens = found.usage.tokens()
-            target.learn(usage.output + usage.audio_output)
+            target.habit.learn(usage.output + usage.audio_output, 0, 0)
         self._settle(found)
         self._refill(target)
 
@@ -278,7 +278,7 @@ class SessionAccount:
 
 
 def _expected(target: Target) -> Usage:
-    return _sum(FIRST_INPUT, Usage(audio_output=math.ceil(target.typical_output)))
+    return _sum(FIRST_INPUT, Usage(audio_output=math.ceil(target.habit.output)))
 
 
 def _cost(target: Target, usage: Usage) -> Money:

@@ -84,7 +84,7 @@ async def settle(batch: Artifact, app: Services, holdings: Holdings) -> None:
         attempt = app.journal.begin(call, target, 1)
         attempt.finish("ok" if told.status != "failed" else "error", 200, found)
         if hold is not None:
-            hold.settle(nano_usd=call.spent, tokens=call.tokens)
+            call.settle(hold)
         await holdings.registry.keep([replace(batch, settled=True)])
     finally:
         holdings.settling.discard(batch.id)

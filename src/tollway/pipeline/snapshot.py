@@ -22,30 +22,26 @@ from tollway.model.key import ADMIN, ANONYMOUS, Principal, VirtualKey
 from tollway.model.price import Price, Rates
 from tollway.model.tenant import Directory
 from tollway.pipeline.grant import MEMO, Grant, Society
+from tollway.pipeline.habits import Habit, Habits
 from tollway.pricing.book import PriceBook
 from tollway.providers.provider import Provider
 
 NOBODY = Directory()
 
-_FIRST_GUESS = 160.0
-"""Output tokens expected of a target that has not answered yet."""
-
 
 class Target:
     """A deployment made ready to serve: its provider, the bytes that change in a body, the headers that name it."""
 
-    __slots__ = ("deployment", "max_output", "model_raw", "provider", "typical_output")
+    __slots__ = ("deployment", "habit", "max_output", "model_raw", "provider")
 
-    def __init__(self, deployment: Deployment, provider: Provider, max_output: int | None) -> None:
+    def __init__(
+        self, deployment: Deployment, provider: Provider, max_output: int | None, habit: Habit | None = None
+    ) -> None:
         self.deployment = deployment
         self.provider = provider
         self.model_raw = Raw(msgspec.json.encode(deployment.upstream_model))
         self.max_output = max_output
-        self.typical_output = _FIRST_GUESS
-
-    def learn(self, output: int) -> None:
-        """Follow how long answers are, so that holds fit: a moving average."""
-        self.typical_output += 0.1 * (output - self.typical_output)
+        self.habit = habit or Habit()
 
 
 class ServedRoute:
@@ -84,6 +80,7 @@ class Snapshot:
         providers: Mapping[str, Provider],
         prices: PriceBook,
         directory: Directory = NOBODY,
+        habits: Habits | None = None,
         generation: int,
         started: int,
         complete: bool = True,
@@ -95,7 +92,8 @@ class Snapshot:
         self.providers = dict(providers)
         self.prices = prices
         self._keys = tuple(keys)
-        self.society = Society(directory)
+        self.habits = habits or Habits()
+        self.society = Society(directory, self.habits)
         self._by_digest: dict[bytes, VirtualKey] = {}
         for key in self._keys:
             if key.revoked_at is None:
@@ -152,13 +150,17 @@ class Snapshot:
             price=self.price(provider, upstream_model),
             clocks=provider.settings.clocks,
         )
-        target = Target(deployment, provider, self.max_output(provider, upstream_model))
+        target = self._target(deployment, provider)
         unpriced = provider.settings.unpriced or self.settings.unpriced
         direct = ServedRoute(Route(name=model, targets=(deployment,), unpriced=unpriced), (target,))
         if len(self._direct) >= MEMO:
             self._direct.clear()
         self._direct[model] = direct
         return direct
+
+    def _target(self, deployment: Deployment, provider: Provider) -> Target:
+        longest = self.max_output(provider, deployment.upstream_model)
+        return Target(deployment, provider, longest, self.habits.of_deployment(deployment.id))
 
     def price(self, provider: Provider, model: str) -> Price | None:
         return self.prices.price(provider.entry.price_sheet, model)
@@ -183,7 +185,7 @@ class Snapshot:
                 weight=settings.weight,
                 clocks=settings.clocks or provider.settings.clocks,
             )
-            targets.append(Target(deployment, provider, self.max_output(provider, upstream_model)))
+            targets.append(self._target(deployment, provider))
         unpriced = model.unpriced or self.settings.unpriced
         route = Route(
             name=model.name,

@@ -15,11 +15,12 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec.structs import replace
 
-from tollway.errors import Unsupported, UpstreamError, UpstreamMalformed
+from tollway.errors import BudgetExceeded, GatewayError, Unsupported, UpstreamError, UpstreamMalformed
 from tollway.model.event import Outcome
 from tollway.model.usage import Usage
 from tollway.pipeline import meter
 from tollway.pipeline.client import Client
+from tollway.pipeline.grow import Growth, cut
 from tollway.pipeline.meter import Metered
 from tollway.pipeline.record import Attempt
 from tollway.pipeline.reserve import input_tokens
@@ -318,7 +319,7 @@ class Interpreter:
             return b""
         return self._pass_on(self._reader.finish(), b"")
 
-    def broken(self, error: UpstreamError) -> bytes:
+    def broken(self, error: GatewayError) -> bytes:
         """What ends the client's stream when the provider broke off."""
         assert self._call.format is not None
         writer = self._writer
@@ -392,6 +393,8 @@ async def relay_events(
     interpreter = Interpreter(call, target, begun, app)
     overhead = attempt.sent_at - call.request.started
     out = b""
+    growth = Growth(call, hold, target) if hold is not None else None
+    outgrown = False
     unreadable: ValueError | None = None
     clock = app.clock
     room = app.contents.limit if app.contents is not None and app.contents.wants(False) else 0
@@ -401,11 +404,11 @@ async def relay_events(
         found = interpreter.counted()
         attempt.finish(outcome, status, found, streamed=True, overhead=overhead, error=error)
         if hold is not None:
-            hold.settle(nano_usd=call.spent, tokens=call.tokens)
+            call.settle(hold)
         return found
 
     def deliver(data: bytes) -> bool:
-        nonlocal out, unreadable
+        nonlocal out, unreadable, outgrown
         try:
             out = interpreter.feed(data)
         except (Unreadable, EventTooLarge) as error:
@@ -413,6 +416,11 @@ async def relay_events(
             return False
         if len(kept) < room:
             kept.extend(out)
+        if growth is not None and not interpreter.done:
+            growth.seen += len(data)
+            if growth.seen >= growth.look and not growth.grow(interpreter.said // 4):
+                outgrown = True
+                return False
         if out and not interpreter.done:
             answer.progressed(clock())
             client.send(out)
@@ -431,9 +439,16 @@ async def relay_events(
                     raise unreadable
                 if interpreter.done:
                     break
+                if outgrown:
+                    raise cut()
                 await client.drain()
             else:
                 out = interpreter.finish()
+    except BudgetExceeded as error:
+        answer.abort()
+        settle("error", error.http_status, error.message)
+        client.finish(out + interpreter.broken(error))
+        return
     except (UpstreamError, Unreadable, EventTooLarge) as error:
         if not isinstance(error, UpstreamError):
             answer.abort()
@@ -457,7 +472,7 @@ async def relay_events(
     if failure is not None:
         settle("error", failure.status, failure.message)
     else:
-        target.learn(settle("ok", answer.status).usage.output)
+        call.learn(target, settle("ok", answer.status).usage)
     client.finish(out)
     if room and app.contents is not None:
         app.contents.offer(attempt.event_id, call.request.body, bytes(kept + out))

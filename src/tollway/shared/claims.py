@@ -236,6 +236,7 @@ def _budget_claim(prefix: str, subject: str, budget: Budget, anchor: float) -> C
         enforce=budget.enforce,
         alerts=tuple(sorted(alerts)),
         clamp=budget.on_tight == "clamp",
+        cut=budget.on_outgrown == "cut",
         raised_by=budget.raised_by,
         raised_until=budget.raised_until or 0.0,
         outage=budget.outage,

@@ -45,6 +45,7 @@ class Claim(Struct, frozen=True, kw_only=True):
     enforce: bool = True
     alerts: tuple[int, ...] = ()
     clamp: bool = False
+    cut: bool = False
     raised_by: int = 0
     raised_until: float = 0.0
     outage: Outage = "lease"
@@ -79,6 +80,17 @@ class Standing(Struct, frozen=True, kw_only=True):
     spent: int
     held: int
     resets_at: float | None
+
+
+class Settlement(Struct, frozen=True, kw_only=True):
+    """What one finished request used, as its event in a spool tells it; ``at`` is when it ended, Unix seconds."""
+
+    claims: tuple[Claim, ...]
+    at: float
+    nano_usd: Money = 0
+    tokens: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
 
 
 class Hold(Protocol):
