@@ -42,7 +42,7 @@ keys:
   - {name: ci, key: ${CI_KEY}, models: [fast, openai/*], budget: {usd: 10, per: month, strict: true},
      limits: {rpm: 60, tpm: 100000, parallel: 4}, team: core platform, expires: 2030-01-01}
 sinks: [stdout, {type: file, path: events.jsonl}]
-logs: {bodies: errors, max_bytes: 64KiB, retention: 7d, events_retention: 365d}
+logs: {bodies: errors, max_bytes: 64KiB, retention: 7d, events_retention: 365d, hours_retention: 30d}
 spool: {segment_bytes: 1MiB, max_bytes: 64MiB, fsync: off}
 """
 ENVIRON = {
@@ -83,6 +83,7 @@ def test_everything_at_once(load: Callable[..., Settings], tmp_path: Path) -> No
     assert key.limits == RateLimit(rpm=60, tpm=100000, parallel=4)
     assert key.expires_at == 1893456000
     assert [(sink.type, sink.path) for sink in found.sinks] == [("stdout", None), ("file", "events.jsonl")]
+    assert found.logs.hours_retention == 30 * 86400
     assert (found.logs.bodies, found.logs.max_bytes, found.logs.events_retention) == (
         "errors",
         65536,

@@ -36,6 +36,28 @@ async def test_what_is_due_goes_and_the_sums_stay(spool: Spool, database: Databa
     assert await rollups.verify(database) == []
 
 
+async def test_hours_go_and_days_stay(spool: Spool, database: Database, put, event) -> None:
+    put(*(event(n) for n in range(90)))
+    assert await LedgerWriter(spool, database).drain(5)
+    events = Events(database)
+    before = await events.usage(["key", "day"])
+    hours = await events.usage(["hour"])
+    assert {row["hour"][:10] for row in hours.rows} == {"2026-11-10", "2026-11-11", "2026-11-12"}
+    settings = LogSettings(hours_retention=86400.0, events_retention=86400.0)
+    await Purge(Bodies(database), events, settings, lambda: NOW).once()
+    assert await events.usage(["key", "day"]) == before
+    later = await events.usage(["hour"])
+    assert later.total == hours.total
+    # Of the days that were purged only the day is known.
+    assert [row["hour"] for row in later.rows] == [
+        "2026-11-10T00:00Z",
+        "2026-11-11T00:00Z",
+        "2026-11-12T10:00Z",
+    ]
+    assert await rollups.verify(database) == []
+    await Purge(Bodies(database), events, settings, lambda: NOW).once()
+
+
 async def test_responses_go_when_they_are_due(database: Database) -> None:
     responses = Responses(database)
     await responses.put([StoredResponse(id=f"r{n}", owner="k", expires=NOW + n - 5) for n in range(10)])

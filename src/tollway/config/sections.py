@@ -105,6 +105,7 @@ def read_logs(node: Node, report: Report) -> LogSettings:
         max_bytes=table.get("max_bytes", reading.size(0, _GIB), usual.max_bytes),
         retention=table.get("retention", reading.duration, usual.retention),
         events_retention=table.get("events_retention", reading.duration, None),
+        hours_retention=table.get("hours_retention", reading.duration, usual.hours_retention),
         bodies="off" if bodies is None else bodies,  # type: ignore[arg-type]
         responses="off" if responses == "off" else "keep",
         responses_retention=table.get("responses_retention", reading.duration, usual.responses_retention),

@@ -97,13 +97,15 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
 class LogSettings(Struct, frozen=True, kw_only=True):
     """Contents of requests, kept apart from money: ``bodies`` off, errors or all; at most ``max_bytes`` of
     each side; ``retention`` in seconds after which they are deleted. ``events_retention`` None keeps the
-    ledger for ever. ``responses`` of the Responses API are kept for ``responses_retention`` seconds unless a
+    ledger for ever; ``hours_retention`` is how long hourly roll-ups are kept, which reports by hour and in other
+    time zones are made of. ``responses`` of the Responses API are kept for ``responses_retention`` seconds unless a
     request forbids it, or not at all."""
 
     bodies: Literal["off", "errors", "all"] = "off"
     max_bytes: int = 16 * 1024
     retention: float = 30 * 86400.0
     events_retention: float | None = None
+    hours_retention: float = 90 * 86400.0
     responses: Literal["keep", "off"] = "keep"
     responses_retention: float = 30 * 86400.0
 

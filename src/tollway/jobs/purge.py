@@ -58,11 +58,22 @@ class Purge:
         responses = self._responses
         if responses is not None:
             await _in_steps(lambda: responses.purge(now, STEP), sure)
+        await self._purge_hours(sure)
         kept = self._settings.events_retention
         if kept is None:
             return bodies, 0
         before = datetime.fromtimestamp(now - kept, UTC).date().isoformat()
         return bodies, await _in_steps(lambda: self._events.purge(before, STEP), sure)
+
+    async def _purge_hours(self, sure: Callable[[], None]) -> None:
+        before = (
+            datetime.fromtimestamp(self._clock() - self._settings.hours_retention, UTC).date().isoformat()
+        )
+        while True:
+            sure()
+            if not await self._events.purge_hours(before):
+                return
+            await asyncio.sleep(PAUSE)
 
 
 async def _in_steps(step: Callable[[], Awaitable[int]], sure: Callable[[], None]) -> int:
