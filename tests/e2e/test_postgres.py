@@ -281,3 +281,57 @@ async def test_the_server_crashes_and_comes_back(tmp_path: Path, upstream: Runni
                 await traffic.answered(40)
             no_refusal(traffic)
             await assert_the_bill(running, upstream, len(traffic.replies), url)
+
+
+async def test_a_start_without_the_server(
+    tmp_path: Path, upstream: RunningSimulator, postgres: PostgresServer, postgres_database: str, proxy: Proxy
+) -> None:
+    """Keys and budgets are as they were known last, whether the gateway was stopped or killed; an unknown key is asked
+    to come back, never told that it is invalid."""
+    url = through(proxy, postgres, postgres_database)
+    running = Gateway(tmp_path, config(upstream, url))
+    answered = 0
+    try:
+        await running.start()
+        await ready(running)
+        await stored_key(running)
+        poor = "sk-tw-a-key-with-hardly-any-money"
+        await running.api("/keys", {"name": "poor", "key": poor, "budget": {"usd": 0.00001, "per": "total"}})
+
+        async def spent_all() -> bool:
+            return (await running.ask(BODY, key=poor)).status == 402
+
+        await until(spent_all, WAIT, "the budget is spent")
+        async with Traffic(running, BODY, keys=[KEY, STORED]) as traffic:
+            await traffic.answered(40)
+        answered += len(traffic.replies)
+        assert ((tmp_path / "data" / "known.msgpack").stat().st_mode & 0o777) == 0o600
+        assert STORED.encode() not in (tmp_path / "data" / "known.msgpack").read_bytes()
+        for life in range(2):
+            if life == 0:
+                assert await running.stop() == 0
+            else:
+                running.kill()
+            await proxy.cut()
+            await running.start()
+            await degraded(running, "database")
+            async with Traffic(running, BODY, keys=[KEY, STORED]) as traffic:
+                await traffic.answered(30)
+                assert (await running.ask(BODY, key=poor)).status == 402
+                unknown = await running.ask(BODY, key=UNKNOWN)
+                assert (unknown.status, unknown.json()["error"]["code"]) == (503, "store_unavailable")
+            no_refusal(traffic)
+            answered += len(traffic.replies)
+            await proxy.mend()
+            await ready(running)
+
+            async def told() -> bool:
+                return (await running.ask(BODY, key=UNKNOWN)).status == 401
+
+            await until(told, WAIT, "an unknown key is unknown again")
+        events = await running.events()
+        await assert_sums_agree(running, events, ("ci", "stored", "poor"))
+        assert sum(event["key"] in ("ci", "stored") for event in events) == answered
+        assert upstream.simulator.bill.requests == len(events)
+    finally:
+        running.kill()
