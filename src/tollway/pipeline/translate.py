@@ -132,7 +132,7 @@ def _lost(call: Call, target: Target, written: Written) -> tuple[str, ...]:
     refused = [
         loss.field
         for loss in written.lost
-        if policy == "refuse" or (policy is None and loss.weight == "meaning")
+        if (policy == "refuse" and loss.weight != "aside") or (policy is None and loss.weight == "meaning")
     ]
     if refused:
         names = ", ".join(dict.fromkeys(refused))

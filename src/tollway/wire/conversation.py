@@ -18,7 +18,8 @@ Finish: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "r
 """Why an answer ended. ``pause``: the provider wants to be called again with the turn so far; a stop sequence is
 ``stop`` with ``Choice.stop_sequence`` set."""
 
-Weight: TypeAlias = Literal["hint", "meaning"]
+Weight: TypeAlias = Literal["aside", "hint", "meaning"]
+"""What leaving a field out does to the answer: nothing that was asked for, nothing that is its meaning, or that."""
 
 
 class Cache(Struct, frozen=True):
@@ -226,11 +227,13 @@ class Reasoning(Struct, frozen=True, kw_only=True):
 
 
 class Extra(Struct, frozen=True, kw_only=True):
-    """A request field the hub has no name for: written again by codecs of the same format family, lost to others."""
+    """A request field the hub has no name for: written again by codecs of the same format family, lost to others, with
+    ``weight``."""
 
     format: str
     name: str
     raw: Raw
+    weight: Weight = "hint"
 
 
 class Conversation(Struct, frozen=True, kw_only=True):
@@ -392,7 +395,8 @@ StreamEvent: TypeAlias = (
 
 class Loss(Struct, frozen=True):
     """What a writer could not carry: ``field`` as the client's dialect or the hub names it (``logprobs``, ``tools``,
-    ``messages.image``), ``weight`` ``meaning`` where leaving it out changes what is asked."""
+    ``messages.image``), ``weight`` ``meaning`` where leaving it out changes what is asked, ``aside`` where nobody
+    minds."""
 
     field: str
     weight: Weight = "hint"

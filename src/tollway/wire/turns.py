@@ -36,6 +36,9 @@ NO_RESULT = "No result of this tool call was given."
 """Said to the model in place of a result the client left out, where a provider refuses a call without one."""
 
 
+_HEAVIER: dict[Weight, int] = {"aside": 0, "hint": 1, "meaning": 2}
+
+
 class Losses:
     """What a writer could not carry, each field once; the heavier weight wins."""
 
@@ -44,8 +47,13 @@ class Losses:
     def __init__(self) -> None:
         self._found: dict[str, Weight] = {}
 
+    def weigh(self, field: str, weight: Weight) -> None:
+        known = self._found.get(field)
+        if known is None or _HEAVIER[weight] > _HEAVIER[known]:
+            self._found[field] = weight
+
     def hint(self, field: str) -> None:
-        self._found.setdefault(field, "hint")
+        self.weigh(field, "hint")
 
     def meaning(self, field: str) -> None:
         self._found[field] = "meaning"

@@ -8,6 +8,6 @@ Lost = dict[str, Weight]
 
 
 def lose(lost: Lost, field: str, weight: Weight = "hint") -> None:
-    """Name ``field``; what changes the meaning outweighs a hint."""
-    if weight == "meaning" or field not in lost:
+    """Name ``field``; what changes the meaning outweighs a hint, and that outweighs an aside."""
+    if weight == "meaning" or lost.get(field, "aside") == "aside":
         lost[field] = weight

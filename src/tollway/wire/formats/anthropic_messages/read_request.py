@@ -29,6 +29,7 @@ from tollway.wire.conversation import (
     Tool,
     ToolCall,
     ToolChoice,
+    Weight,
 )
 from tollway.wire.formats.anthropic_messages.proof import FAMILY, unseal_call
 from tollway.wire.formats.anthropic_messages.read_blocks import cache_of, decode, read_block
@@ -96,7 +97,8 @@ def _read(body: bytes, *, counting: bool) -> Conversation:
     for name, raw in fields.items():
         reader = _READERS.get(name)
         if reader is None:
-            wire.extra.append(Extra(format=FAMILY, name=name, raw=raw))
+            weight: Weight = "meaning" if name == "container" else "hint"
+            wire.extra.append(Extra(format=FAMILY, name=name, raw=raw, weight=weight))
         elif bytes(raw) != b"null":
             reader(wire, raw)
         elif name in ("model", "messages") or (name == "max_tokens" and not counting):

@@ -47,7 +47,7 @@ def write_extra(extras: tuple[Extra, ...], fields: Fields, output: Fields, lost:
     """Fields of our own family, each back at its place; those of others are lost."""
     for extra in extras:
         if extra.format != FAMILY:
-            lose(lost, extra.name)
+            lose(lost, extra.name, extra.weight)
         elif extra.name.startswith("output_config."):
             output[extra.name.removeprefix("output_config.")] = extra.raw
         elif extra.name.startswith("tools."):

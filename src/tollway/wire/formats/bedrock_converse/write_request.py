@@ -316,4 +316,4 @@ def _the_rest(conversation: Conversation, fields: Wire, lost: turns.Losses) -> N
         lost.hint("store")
     for found in conversation.extra:
         if found.format != FAMILY:
-            lost.hint(found.name)
+            lost.weigh(found.name, found.weight)

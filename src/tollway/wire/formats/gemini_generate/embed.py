@@ -18,10 +18,10 @@ from tollway.errors import BadRequest
 from tollway.wire.body import Fields, count, parse, text
 from tollway.wire.codec import Unreadable
 from tollway.wire.conversation import Loss
-from tollway.wire.formats.gemini_generate.losses import Losses
 from tollway.wire.formats.gemini_generate.reading import each, fields_of, read
 from tollway.wire.formats.gemini_generate.shapes import Content, given
 from tollway.wire.formats.gemini_generate.spelling import EMBED, respelled
+from tollway.wire.turns import Losses
 
 Object = dict[str, object]
 

@@ -78,7 +78,7 @@ def read_request(body: bytes) -> Conversation:
 def read_fields(fields: Fields) -> Conversation:
     """The same from the request's top level."""
     extras = [
-        Extra(format=FAMILY, name=name, raw=raw)
+        Extra(format=FAMILY, name=name, raw=raw, weight="meaning" if name == "cachedContent" else "hint")
         for name, raw in fields.items()
         if name not in _READ and given(raw)
     ]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from tollway.wire.codec import Profile
 from tollway.wire.conversation import Reasoning
-from tollway.wire.formats.gemini_generate.losses import Losses
 from tollway.wire.formats.gemini_generate.shapes import before_gemini_3
+from tollway.wire.turns import Losses
 
 BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24_576, "xhigh": 32_768, "max": 32_768}
 LEVELS = {

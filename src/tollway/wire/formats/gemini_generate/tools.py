@@ -14,8 +14,8 @@ from msgspec import Raw
 from tollway.errors import BadRequest
 from tollway.wire.codec import Profile
 from tollway.wire.conversation import Conversation, ServerTool, Tool
-from tollway.wire.formats.gemini_generate.losses import Losses
 from tollway.wire.formats.gemini_generate.shapes import FAMILY, given
+from tollway.wire.turns import Losses
 
 Object = dict[str, object]
 

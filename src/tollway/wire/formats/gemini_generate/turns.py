@@ -32,9 +32,9 @@ from tollway.wire.conversation import (
     Video,
 )
 from tollway.wire.formats.gemini_generate import parts
-from tollway.wire.formats.gemini_generate.losses import Losses
 from tollway.wire.formats.gemini_generate.shapes import FAMILY, METADATA_FIELDS, before_gemini_3, given
 from tollway.wire.formats.gemini_generate.signatures import FOREIGN_CALL
+from tollway.wire.turns import Losses
 
 Part = dict[str, object]
 _object = msgspec.json.Decoder(dict[str, Raw]).decode

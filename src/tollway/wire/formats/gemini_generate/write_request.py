@@ -11,11 +11,11 @@ from msgspec import Raw
 from tollway.errors import BadRequest
 from tollway.wire.codec import Profile
 from tollway.wire.conversation import Conversation, Extra, Written
-from tollway.wire.formats.gemini_generate.losses import Losses
 from tollway.wire.formats.gemini_generate.shapes import FAMILY, TIERS, before_gemini_3, given
 from tollway.wire.formats.gemini_generate.thinking import write_thinking
 from tollway.wire.formats.gemini_generate.tools import write_choice, write_tools
 from tollway.wire.formats.gemini_generate.turns import write_turns
+from tollway.wire.turns import Losses
 
 Object = dict[str, object]
 
@@ -157,7 +157,7 @@ def _lost_fields(conversation: Conversation, lost: Losses) -> None:
 
 def _extra(extra: Extra, body: Object, lost: Losses) -> None:
     if extra.format != FAMILY:
-        lost.hint(extra.name)
+        lost.weigh(extra.name, extra.weight)
         return
     head, _, rest = extra.name.partition(".")
     if not rest:

@@ -299,4 +299,4 @@ def _the_rest(conversation: Conversation, lost: turns.Losses) -> None:
     )
     for found in conversation.extra:
         if found.format != FAMILY:
-            lost.hint(found.name)
+            lost.weigh(found.name, found.weight)

@@ -159,7 +159,7 @@ def _extra(body: Wire, conversation: Conversation, losses: Losses) -> None:
             if "stream_options" in body:
                 body["stream_options"] = {**decode_fields(extra.raw), "include_usage": True}
         elif extra.format != FAMILY and not (extra.name in _SHARED and extra.format.startswith("openai.")):
-            losses.hint(extra.name)
+            losses.weigh(extra.name, extra.weight)
         elif extra.name not in body:
             body[extra.name] = extra.raw
 

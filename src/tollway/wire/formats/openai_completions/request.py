@@ -145,7 +145,7 @@ def write_request(conversation: Conversation, profile: Profile) -> Written:
         if extra.format == FAMILY or (extra.name in _SHARED and extra.format.startswith("openai.")):
             body.setdefault(extra.name, extra.raw)
         else:
-            losses.hint(extra.name)
+            losses.weigh(extra.name, extra.weight)
     return Written(body=_encode(body), lost=losses.all())
 
 

@@ -24,6 +24,7 @@ from tollway.wire.conversation import (
     Reasoning,
     ResponseFormat,
     Text,
+    Weight,
 )
 from tollway.wire.formats.openai_responses import shapes
 from tollway.wire.formats.openai_responses.names import NAMESPACES
@@ -189,9 +190,16 @@ def _read_reasoning(taken: _Fields) -> tuple[Reasoning | None, list[Extra]]:
     return reasoning, extra
 
 
+ENCRYPTED = "reasoning.encrypted_content"
+
+
 def _included(include: list[str]) -> list[Extra]:
     others = [name for name in include if name != LOGPROBS]
-    return [Extra(format=FAMILY, name="include", raw=Raw(encode(others)))] if others else []
+    if not others:
+        return []
+    # Codex asks for it of every model; without it the reasoning comes back in another way, or there is none.
+    weight: Weight = "aside" if others == [ENCRYPTED] else "hint"
+    return [Extra(format=FAMILY, name="include", raw=Raw(encode(others)), weight=weight)]
 
 
 def _spaces(tools: ToolReader) -> list[Extra]:

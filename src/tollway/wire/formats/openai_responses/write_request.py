@@ -71,7 +71,7 @@ def write_request(conversation: Conversation, profile: Profile) -> Written:
             fields[name] = raw
     for found in conversation.extra:
         if found.format != FAMILY:
-            lost.hint(found.name)
+            lost.weigh(found.name, found.weight)
     if conversation.n > 1:
         lost.meaning("n")
     if any(modality != "text" for modality in conversation.modalities):
