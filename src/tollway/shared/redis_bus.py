@@ -45,10 +45,12 @@ return redis.call('DEL', KEYS[1])
 
 
 class RedisPubSub:
-    """See ``shared.interface.PubSub``. The link is the caller's to close."""
+    """See ``shared.interface.PubSub``. The link is the caller's to close. Channels get the link's prefix, unless
+    they are not ``named`` but written as they are."""
 
-    def __init__(self, link: RedisLink) -> None:
+    def __init__(self, link: RedisLink, *, named: bool = True) -> None:
         self._link = link
+        self._prefix = f"{link.prefix}:" if named else ""
         self._subscribers: dict[str, list[Subscriber]] = {}
         self._live: set[str] = set()
         self._subscription: Subscription | None = None
@@ -95,7 +97,7 @@ class RedisPubSub:
         return end
 
     def _name(self, channel: str) -> str:
-        return f"{self._link.prefix}:{channel}"
+        return self._prefix + channel
 
     def _join(self, subscription: Subscription, name: str) -> None:
         async def join() -> None:
@@ -142,7 +144,7 @@ class RedisPubSub:
             if message["type"] not in ("subscribe", "message"):
                 continue
             name = bytes(message["channel"]).decode()
-            channel = name.removeprefix(f"{self._link.prefix}:")
+            channel = name.removeprefix(self._prefix)
             loop = asyncio.get_running_loop()
             for callback, missed in tuple(self._subscribers.get(channel, ())):
                 if message["type"] == "message":

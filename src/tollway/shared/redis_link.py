@@ -67,7 +67,7 @@ class RedisLink:
         self.deadline = deadline
         self.failures = 0
         self._connect = connect
-        self._pause = pause
+        self.pause = pause
         self._shut_until = 0.0
         retry = Retry(NoBackoff(), 0)
         if cluster:
@@ -138,7 +138,7 @@ class RedisLink:
             self.failures += 1
             if self._shut_until == 0.0:
                 log.warning("Redis is away: %s", error or type(error).__name__)
-            self._shut_until = time.monotonic() + self._pause
+            self._shut_until = time.monotonic() + self.pause
             raise RedisAway(f"Redis is away: {error or type(error).__name__}") from error
         if self._shut_until:
             log.warning("Redis is back")
