@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -29,6 +29,7 @@ from tollway.jobs.write_sinks import SinkWriter
 from tollway.model.artifact import Artifact
 from tollway.model.key import Principal, VirtualKey
 from tollway.model.tenant import Directory, joined
+from tollway.orphans import Orphans
 from tollway.pipeline.authenticate import authenticate
 from tollway.pipeline.client import ModelRequest
 from tollway.pipeline.habits import Habits
@@ -44,22 +45,25 @@ from tollway.providers.catalog import Catalog
 from tollway.providers.environment import completed
 from tollway.providers.provider import Provider
 from tollway.providers.upstream import Upstream
-from tollway.shared.claims import claims_of, every_ceiling
-from tollway.shared.interface import Crossing
+from tollway.shared.claims import Ceiling, claims_of, every_ceiling
+from tollway.shared.interface import Claim, Crossing
 from tollway.shared.memory import MemoryCounters
 from tollway.sharing import Elsewhere, Notice, Sharing
 from tollway.sinks import open_sinks
+from tollway.storage.segments import Position
 from tollway.storage.spool import Spool
 from tollway.worker import Place
 
 if TYPE_CHECKING:  # SQLAlchemy is imported only where there is a database
     from tollway.jobs.make_partitions import MakePartitions
     from tollway.jobs.mind_objects import MindObjects
+    from tollway.jobs.remember import Remember
     from tollway.jobs.run_batches import RunBatches
     from tollway.jobs.write_ledger import LedgerWriter
     from tollway.neighbours import Neighbours
     from tollway.pipeline.background_responses import Background
     from tollway.pipeline.stored_responses import StoredResponses
+    from tollway.shared.redis_counters import RedisCounters
     from tollway.storage.engine import Database
     from tollway.storage.repositories.adjustments import Adjustments
     from tollway.storage.repositories.admin_tokens import AdminTokens
@@ -70,6 +74,9 @@ if TYPE_CHECKING:  # SQLAlchemy is imported only where there is a database
 
 log = logging.getLogger("tollway")
 alerts = logging.getLogger("tollway.alerts")
+
+PATIENCE = 2.0
+"""Seconds a start waits for Redis."""
 
 POLL = 0.5
 """How often the database is asked whether keys changed, seconds: a change by the CLI is served within this."""
@@ -121,7 +128,8 @@ class Process:
         self.started = int(self._began)
         self.new_admin_key: str | None = None
         self.demo: Demo | None = None
-        self.counters = MemoryCounters(time.time, crossed)
+        self.counters: MemoryCounters | RedisCounters = MemoryCounters(time.time, crossed)
+        self._shared: RedisCounters | None = None
         self._habits = Habits()
         self.contents: Contents | None = None
         self.database: Database | None = None
@@ -139,6 +147,7 @@ class Process:
         self._objects: MindObjects
         self._kept: Remembered
         self._partitions: MakePartitions
+        self._remember: Remember
         self._reread = reread
         self._tasks: set[asyncio.Task[None]] = set()
         self._stored: list[VirtualKey] = []
@@ -163,6 +172,8 @@ class Process:
             self.spool = Spool(self._spool_directory(data_dir), settings.spool)
         except OSError as error:
             raise unwritable(data_dir, error) from error
+        if self.sharing.many:
+            self.counters = self._shared = self.sharing.counters(self._spent_by_all, self.spool, crossed)
         for line in self.catalog.incomplete(os.environ) if settings.source is None else ():
             log.warning("%s", line)
         if not settings.providers:
@@ -198,6 +209,7 @@ class Process:
             self._run(self.ledger.run())
         self._run(self._prune())
         await self.sharing.start(self._heard, self._missed)
+        await self._join(data_dir)
 
     def _holdings(self, settings: Settings, data_dir: Path) -> Holdings:
         """Who made what: by rows where there is a database, else by the ids themselves, signed with the admin key."""
@@ -225,6 +237,70 @@ class Process:
         self._objects = MindObjects(kept, rows, lambda one: freshen(one, self.services, holdings), time.time)
         return holdings
 
+    async def _join(self, data_dir: Path) -> None:
+        """Count with the others. What a predecessor had not reported is counted first; without Redis that waits, and
+        until then each limit's policy for such times decides."""
+        if self._shared is not None:
+            counters, end = self._shared, self.spool.end
+
+            async def join() -> None:
+                while True:
+                    try:
+                        await self._settle(self.spool, end)
+                        break
+                    except StoreUnavailable:
+                        await asyncio.sleep(0.5)
+                await counters.start()
+
+            joining = asyncio.get_running_loop().create_task(join())
+            self._tasks.add(joining)
+            joining.add_done_callback(self._tasks.discard)
+            await asyncio.wait((joining,), timeout=PATIENCE)
+        workers = 1 if self.place is None else self.place.board.workers
+        self._run(Orphans(data_dir / "spool", workers, self.settings.spool, self._settle, self._carry).run())
+
+    async def _settle(self, spool: Spool, end: Position | None = None) -> None:
+        """Have counted what the process that owned this spool had settled and not reported. Raises StoreUnavailable."""
+        if self._shared is None:
+            return  # counters in memory are seeded from the ledger and the spool
+        from tollway.jobs.read_settlements import settlements
+
+        end = end or spool.end
+        after = await self._shared.recover(spool.id)
+        missing = () if after is None else settlements(spool, Position(*after), end, self._ceilings())
+        if not await self._shared.apply(spool.id, after, (end.segment, end.offset), missing):
+            log.warning("what was left in %s is counted already", spool.directory)
+
+    async def _carry(self, spool: Spool, seconds: float) -> bool:
+        """Everything in a spool to where events go."""
+        sinks = self.settings.sinks
+        done = True
+        if self.database is not None:
+            from tollway.jobs.write_ledger import LedgerWriter
+
+            done = await LedgerWriter(spool, self.database).drain(seconds)
+        elif not sinks:
+            sinks = (SinkSettings(type="stdout"),)
+        if sinks:
+            outlets = open_sinks(sinks, Path(self.settings.data_dir))
+            done = await SinkWriter(spool, outlets, holds=True).drain(seconds) and done
+        if self._shared is None:
+            # Budgets were seeded from the ledger before these events were in it.
+            self._seeded -= {ceiling.claim.counter for ceiling in self._ceilings() if ceiling.claim.per}
+            self._unseeded = True
+        return done
+
+    async def _spent_by_all(self, claims: Sequence[Claim]) -> list[int]:
+        """What the ledger says of budgets that Redis does not know. Raises StoreUnavailable."""
+        if self.events is None:
+            return [0] * len(claims)
+        from tollway.jobs.read_spent import counted
+
+        wanted = {claim.counter for claim in claims}
+        ceilings = [ceiling for ceiling in self._ceilings() if ceiling.claim.counter in wanted]
+        found = await counted(ceilings, time.time(), self.ledger, self.spool, self.events, self.adjustments)
+        return [found.spent.get(claim.counter, 0) for claim in claims]
+
     def _counter(self) -> Counter:
         """The token counter: made, and its library imported, with the first count."""
         if self._tokens is None:
@@ -242,6 +318,7 @@ class Process:
         from tollway.jobs.keep_contents import KeepContents
         from tollway.jobs.make_partitions import MakePartitions
         from tollway.jobs.purge import Purge
+        from tollway.jobs.remember import Remember
         from tollway.jobs.write_ledger import LedgerWriter
         from tollway.neighbours import Neighbours
         from tollway.storage.engine import Database
@@ -266,6 +343,7 @@ class Process:
             Processes(self.database), self.sharing.process, self._data_id, settings.redis
         )
         self.ledger = LedgerWriter(self.spool, self.database)
+        self._remember = Remember(data_dir, self.spool, self.place.worker if self.place is not None else 0)
         if settings.sinks:
             self._run(SinkWriter(self.spool, open_sinks(settings.sinks, data_dir), holds=False).run())
         if settings.logs.bodies != "off":
@@ -290,6 +368,7 @@ class Process:
                 await self._read_keys()
             except StoreUnavailable as error:
                 self._degrade("database", str(error))
+                await self._recall()
         else:
             self._keys_read = True  # a new database knows no keys: serve at once, make the tables meanwhile
             self._trouble["database"] = f"The tables of the new database {self.database.name} are being made."
@@ -342,9 +421,32 @@ class Process:
         self._directory = await self.tenants.directory()
         directory = joined(self.settings.directory, self._directory)
         await self._seed([*self.settings.keys, *stored], directory)
+        if generation != self._stored_generation:
+            await self._remember.keep(stored, self._directory)
         self._stored = stored
         self._stored_generation = generation
         self._keys_read = True
+
+    async def _recall(self) -> None:
+        """Serve what the database said last, from where budgets stood then, until it answers. A key that is not there
+        may be new, so nobody is told that it is invalid."""
+        known = self._remember.known()
+        if known is not None:
+            self._stored, self._directory = list(known.keys), known.directory
+        if self.settings.redis is not None:
+            return
+        spent = await self._remember.spent(self._ceilings(), time.time())
+        for ceiling in self._ceilings():
+            if ceiling.claim.counter in spent:
+                self.counters.seed(ceiling.claim, spent[ceiling.claim.counter])
+
+    def _ceilings(self) -> Iterable[Ceiling]:
+        directory = joined(self.settings.directory, self._directory)
+        return every_ceiling([*self.settings.keys, *self._stored], directory)
+
+    def _counted(self) -> Iterable[Ceiling]:
+        """Nothing while counters are not what the ledger says."""
+        return () if self._unseeded or not self._keys_read else self._ceilings()
 
     async def _seed(self, keys: list[VirtualKey], directory: Directory) -> None:
         """Set what budgets not counted from the ledger yet have spent, and what windows admitted before this process
@@ -460,6 +562,8 @@ class Process:
                     self._run(self._neighbours.run())
                     self._run(self.ledger.run())
                     self._run(self._partitions.run())
+                    if self.settings.redis is None:  # which remembers by itself
+                        self._run(self._remember.run(self._counted, self.counters.standing, time.time))
                     self._lead("purge", self._purge.run)
                     if self.responses is not None:
                         self._run(self.responses.run())
@@ -556,6 +660,8 @@ class Process:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self.responses is not None:
             await self.responses.flush()
+        if self._shared is not None:
+            await self._shared.close()
         await self.sharing.close()
         await self.upstream.close()
         with suppress(StoreUnavailable):
@@ -563,6 +669,8 @@ class Process:
         if self.database is not None:
             if self._admitted:
                 await self._neighbours.leave()
+            if self.settings.redis is None:
+                await self._remember.keep_spent(self._counted(), self.counters.standing, time.time())
             await self.database.close()
         self.spool.close()
         if self.demo is not None:
