@@ -5,15 +5,21 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
 from tollway.config.settings import RedisSettings
 from tollway.pipeline.background_responses import name_of
-from tollway.shared.interface import Lock, PubSub
+from tollway.shared.interface import Claim, Crossing, Lock, PubSub
 from tollway.shared.memory_bus import MemoryLock, MemoryPubSub
+from tollway.storage.spool import Spool
+
+if TYPE_CHECKING:  # the driver of Redis is an extra
+    from tollway.shared.redis_counters import RedisCounters
+    from tollway.shared.redis_link import RedisLink
 
 CHANNEL = "changes"
 
@@ -42,14 +48,14 @@ class Sharing:
     def __init__(self, settings: RedisSettings | None) -> None:
         self.process = secrets.token_hex(8)
         self.many = settings is not None
+        self._settings = settings
         self.bus: PubSub
         self.lock: Lock
-        self._link = None
+        self._link: RedisLink | None = None
         self._telling: set[asyncio.Task[None]] = set()
         if settings is None:
             self.bus, self.lock = MemoryPubSub(), MemoryLock()
             return
-        # Imported where it is configured only: the driver is an extra.
         from tollway.shared.redis_bus import RedisLock, RedisPubSub
         from tollway.shared.redis_link import RedisLink
 
@@ -61,6 +67,26 @@ class Sharing:
             deadline=settings.timeout,
         )
         self.bus, self.lock = RedisPubSub(self._link), RedisLock(self._link)
+
+    def counters(
+        self,
+        seed: Callable[[Sequence[Claim]], Awaitable[Sequence[int]]],
+        spool: Spool,
+        crossed: Callable[[Crossing], None],
+    ) -> RedisCounters:
+        """Those of all processes, where Redis is configured. ``spool`` says what of it was reported."""
+        from tollway.shared.redis_counters import RedisCounters
+
+        assert self._settings is not None
+        assert self._link is not None
+        return RedisCounters(
+            self._link,
+            seed=seed,
+            spool=spool.id,
+            position=lambda: (spool.end.segment, spool.end.offset),
+            crossed=crossed,
+            beat=self._settings.heartbeat,
+        )
 
     async def start(self, heard: Callable[[Notice], None], missed: Callable[[], None]) -> None:
         """``heard`` gets what other processes say, ``missed`` is called when something may have been said unheard."""
