@@ -3,7 +3,8 @@ values are arrays. Within the transaction of ``Ledger``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from functools import cache
 from hashlib import sha256
 from typing import Any
@@ -19,6 +20,9 @@ from tollway.storage.tables import rollups, rollups_hourly
 _LONGEST = 256
 """Characters of a name that an index takes for certain: its rows have at most 2704 bytes."""
 
+_SLICE = 64
+"""Events encoded before other tasks of the loop get their turn: requests are served on it too."""
+
 _PRICED = COLUMNS.index("priced")
 _TIME = COLUMNS.index("time")
 _TAGS = DIMENSIONS.index("tags")
@@ -33,12 +37,19 @@ def store(connection: Connection, entries: Sequence[Entry]) -> None:
     """Raises IntegrityError, by way of the engine, for an id that is stored already or a month that is not made."""
     driver: Any = connection.connection.driver_connection
     fitting = [_fitting(entry) for entry in entries]
-    records = [_record(entry.columns) for entry in fitting]
-    await_only(driver.copy_records_to_table("events", columns=COLUMNS, records=records))
+    await_only(driver.copy_records_to_table("events", columns=COLUMNS, records=_records(fitting)))
+    await_only(asyncio.sleep(0))
     days, hours = totals(fitting)
     for table, time, rows in ((rollups.name, "day", days), (rollups_hourly.name, "hour", hours)):
         if rows:
             await_only(driver.execute(_add(table, time), *map(list, zip(*rows, strict=True))))
+
+
+async def _records(entries: Sequence[Entry]) -> AsyncIterator[list[str | int | bytes | None]]:
+    for at, entry in enumerate(entries, 1):
+        if at % _SLICE == 0:
+            await asyncio.sleep(0)
+        yield _record(entry.columns)
 
 
 def _record(columns: Flat) -> list[str | int | bytes | None]:
