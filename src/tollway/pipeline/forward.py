@@ -18,11 +18,10 @@ from tollway.errors import (
     NoHealthyDeployment,
     UnpricedModel,
     UpstreamError,
-    UpstreamTimeout,
-    UpstreamUnreachable,
 )
 from tollway.model.deployment import Retry
 from tollway.model.operation import Operation
+from tollway.pipeline import retrying
 from tollway.pipeline.appraise import Wish, expected, worst
 from tollway.pipeline.authenticate import authenticate
 from tollway.pipeline.client import Client, ModelRequest
@@ -231,10 +230,10 @@ async def serve_task(task: Task, client: Client, app: Services) -> None:
                 if turn == 0 and not failure.fallback:
                     break
                 if turn > 0:
-                    wait = _wait(failure, retry, turn - 1, app)
-                    if wait is None:
+                    pause = retrying.wait(failure, retry, turn - 1, app.jitter)
+                    if pause is None:
                         continue
-                    await asyncio.sleep(wait)
+                    await asyncio.sleep(pause)
             if not target.provider.offers(task.operation.offer):
                 failure = failure or BadRequest(
                     f"Provider {target.provider.name} of model {route.name!r} does not serve "
@@ -301,21 +300,3 @@ def _shortened(request: UpstreamRequest, call: Call, app: Services) -> UpstreamR
     """The total clock runs over all tries of a request: give this one what is left of it."""
     left = request.clocks.total - (app.clock() - call.request.started)
     return replace(request, clocks=replace(request.clocks, total=max(left, 0.001)))
-
-
-def _wait(error: UpstreamError, retry: Retry, turn: int, app: Services) -> float | None:
-    """Seconds until the same target is tried again; None: not again."""
-    if not error.retryable or not _covers(retry, error):
-        return None
-    backoff = 0.25 * 2.0**turn * (0.75 + 0.5 * app.jitter())
-    wait = backoff if error.retry_after is None else max(error.retry_after, 0.0)
-    return wait if wait <= retry.max_wait else None
-
-
-def _covers(retry: Retry, error: UpstreamError) -> bool:
-    if isinstance(error, UpstreamTimeout):
-        return ("connect" if error.clock == "connect" else "timeout") in retry.on
-    if isinstance(error, UpstreamUnreachable):
-        return "connect" in retry.on
-    status = error.http_status
-    return str(status) in retry.on or f"{status // 100}xx" in retry.on

@@ -257,3 +257,35 @@ def document_words(document: Document) -> str | None:
     if text is None:
         return None
     return "\n".join(part for part in (document.title, document.context, text) if part)
+
+
+def unserved(conversation: Conversation, lost: Losses, family: str, *fields: str) -> None:
+    """Names as lost what plain chat formats have no place for: several answers, other media, kept state, what was asked
+    of another format, and ``fields``."""
+    if conversation.n > 1:
+        lost.meaning("n")
+    if any(modality != "text" for modality in conversation.modalities):
+        lost.meaning("modalities")
+    if conversation.previous_response_id:
+        lost.meaning("previous_response_id")
+    if conversation.store:
+        lost.hint("store")
+    if conversation.service_tier not in (None, "auto", "default"):
+        lost.hint("service_tier")
+    unsaid(
+        conversation, lost, *fields, "audio", "prediction", "verbosity", "metadata", "user", "safety_identifier",
+        "prompt_cache_key",
+    )  # fmt: skip
+    for found in conversation.extra:
+        if found.format != family:
+            lost.weigh(found.name, found.weight)
+
+
+def object_schema(tool: Tool) -> Raw:
+    """A tool's parameters, with the type that some send without. Raises BadRequest."""
+    schema = tool.schema if given(tool.schema) else Tool(name="").schema
+    try:
+        parameters = msgspec.json.decode(schema, type=dict[str, Raw])
+    except (msgspec.DecodeError, RecursionError):
+        raise BadRequest(f"The schema of tool '{tool.name}' must be a JSON object.", param="tools") from None
+    return schema if "type" in parameters else Raw(msgspec.json.encode({"type": "object", **parameters}))

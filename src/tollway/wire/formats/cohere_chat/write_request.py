@@ -9,7 +9,6 @@ from __future__ import annotations
 import msgspec
 from msgspec import Raw
 
-from tollway.errors import BadRequest
 from tollway.wire import turns
 from tollway.wire.codec import Profile
 from tollway.wire.conversation import (
@@ -66,7 +65,7 @@ def write_request(conversation: Conversation, profile: Profile) -> Written:
     _response_format(conversation, profile, fields, lost)
     _thinking(conversation, profile, fields, lost)
     _sampling(conversation, fields, lost)
-    _the_rest(conversation, lost)
+    turns.unserved(conversation, lost, FAMILY, "min_p", "top_logprobs")
     return Written(body=encode(fields), lost=lost.all())
 
 
@@ -250,14 +249,7 @@ def _tools(conversation: Conversation, profile: Profile, fields: Wire, lost: tur
 
 
 def _tool(tool: Tool) -> Wire:
-    schema = tool.schema if given(tool.schema) else Tool(name="").schema
-    try:
-        parameters = decode_fields(schema)
-    except (msgspec.DecodeError, RecursionError):
-        raise BadRequest(f"The schema of tool '{tool.name}' must be a JSON object.", param="tools") from None
-    if "type" not in parameters:
-        schema = Raw(encode({"type": "object", **parameters}))
-    function: Wire = {"name": tool.name, "parameters": schema}
+    function: Wire = {"name": tool.name, "parameters": turns.object_schema(tool)}
     if tool.description:
         function["description"] = tool.description
     return {"type": "function", "function": function}
@@ -324,32 +316,3 @@ def _sampling(conversation: Conversation, fields: Wire, lost: turns.Losses) -> N
             lost.hint("stop")
     if conversation.logprobs:
         fields["logprobs"] = True
-
-
-def _the_rest(conversation: Conversation, lost: turns.Losses) -> None:
-    if conversation.n > 1:
-        lost.meaning("n")
-    if any(modality != "text" for modality in conversation.modalities):
-        lost.meaning("modalities")
-    if conversation.previous_response_id:
-        lost.meaning("previous_response_id")
-    if conversation.store:
-        lost.hint("store")
-    if conversation.service_tier not in (None, "auto", "default"):
-        lost.hint("service_tier")
-    turns.unsaid(
-        conversation,
-        lost,
-        "min_p",
-        "top_logprobs",
-        "audio",
-        "prediction",
-        "verbosity",
-        "metadata",
-        "user",
-        "safety_identifier",
-        "prompt_cache_key",
-    )
-    for found in conversation.extra:
-        if found.format != FAMILY:
-            lost.weigh(found.name, found.weight)

@@ -7,7 +7,7 @@ usage, whatever order they came in. What is left out is what ``write_answer`` le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 from msgspec import Raw, structs
@@ -20,7 +20,6 @@ from tollway.wire.conversation import (
     BlockStop,
     Citation,
     Conversation,
-    End,
     Failed,
     Finish,
     Finished,
@@ -28,11 +27,11 @@ from tollway.wire.conversation import (
     Opaque,
     Refusal,
     Start,
-    StreamEvent,
     Text,
     Thinking,
     ToolCall,
 )
+from tollway.wire.event_writer import EventWriter
 from tollway.wire.formats.gemini_generate.errors import STATUSES, error_object
 from tollway.wire.formats.gemini_generate.grounding import write_grounding
 from tollway.wire.formats.gemini_generate.logprobs import write_logprobs
@@ -81,14 +80,15 @@ class _Choice:
         self.citations: list[Citation] = []
 
 
-class Writer:
+class Writer(EventWriter):
     """The state of one client's stream. ``frame`` puts one piece into the stream's framing; ``last`` ends it."""
 
-    __slots__ = ("_choices", "_ended", "_frame", "_head", "_last", "_open", "_show", "_usage")
+    __slots__ = ("_choices", "_frame", "_head", "_last", "_open", "_show", "_usage")
 
     def __init__(
         self, conversation: Conversation, frame: Callable[[bytes], bytes], last: Callable[[], bytes]
     ) -> None:
+        super().__init__()
         self._show = wants_thoughts(conversation)
         self._frame = frame
         self._last = last
@@ -96,39 +96,25 @@ class Writer:
         self._usage: Object | None = None
         self._choices: dict[int, _Choice] = {}
         self._open: dict[tuple[int, int], _Open] = {}
-        self._ended = False
 
-    def write(self, events: Sequence[StreamEvent]) -> bytes:
-        """Whole frames for these events; nothing after the end."""
-        out: list[bytes] = []
-        for event in events:
-            if self._ended:
-                break
-            if isinstance(event, BlockDelta):
-                self._delta(event, out)
-            elif isinstance(event, BlockStart):
-                self._begin(event, out)
-            elif isinstance(event, BlockStop):
-                self._stop(event, out)
-            elif isinstance(event, Start):
-                if event.model:
-                    self._head["modelVersion"] = event.model
-                if event.id:
-                    self._head["responseId"] = event.id
-                if event.usage is not None:
-                    self._usage = write_usage(event.usage)
-            elif isinstance(event, Finished):
-                self._choice(event.choice).finish = event.finish
-            elif isinstance(event, Metered):
-                self._usage = write_usage(event.usage)
-            elif isinstance(event, End):
-                self._finish(out)
-            elif isinstance(event, Failed):
-                self._ended = True
-                name = event.code if event.code in STATUSES.values() else None
-                out.append(self._frame(_encode(error_object(event.status, event.message, name=name))))
-                out.append(self._last())
-        return b"".join(out)
+    def _start(self, event: Start, out: list[bytes]) -> None:
+        if event.model:
+            self._head["modelVersion"] = event.model
+        if event.id:
+            self._head["responseId"] = event.id
+        if event.usage is not None:
+            self._usage = write_usage(event.usage)
+
+    def _finished(self, event: Finished, out: list[bytes]) -> None:
+        self._choice(event.choice).finish = event.finish
+
+    def _meter(self, event: Metered) -> None:
+        self._usage = write_usage(event.usage)
+
+    def _fail(self, event: Failed, out: list[bytes]) -> None:
+        name = event.code if event.code in STATUSES.values() else None
+        out.append(self._frame(_encode(error_object(event.status, event.message, name=name))))
+        out.append(self._last())
 
     def _choice(self, number: int) -> _Choice:
         choice = self._choices.get(number)
@@ -249,8 +235,7 @@ class Writer:
             for citation in held.citations:
                 self._choice(event.choice).citations.append(_moved(citation, held.begins))
 
-    def _finish(self, out: list[bytes]) -> None:
-        self._ended = True
+    def _end(self, out: list[bytes]) -> None:
         candidates: list[Object] = []
         for number in sorted(self._choices):
             choice = self._choices[number]

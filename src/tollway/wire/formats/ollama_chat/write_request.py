@@ -6,10 +6,8 @@ their own, named by tool and id, in the order they were given. Nothing is fetche
 
 from __future__ import annotations
 
-import msgspec
 from msgspec import Raw
 
-from tollway.errors import BadRequest
 from tollway.wire import turns
 from tollway.wire.codec import Profile
 from tollway.wire.conversation import (
@@ -65,7 +63,7 @@ def write_request(conversation: Conversation, profile: Profile) -> Written:
         fields["logprobs"] = True
     if conversation.top_logprobs is not None:
         fields["top_logprobs"] = conversation.top_logprobs
-    _the_rest(conversation, lost)
+    turns.unserved(conversation, lost, FAMILY)
     return Written(body=encode(fields), lost=lost.all())
 
 
@@ -210,12 +208,7 @@ def _tools(conversation: Conversation, profile: Profile, lost: turns.Losses) -> 
 
 def _tool(tool: Tool) -> Wire:
     function: Wire = {"name": tool.name, "description": tool.description or ""}
-    schema = tool.schema if given(tool.schema) else Tool(name="").schema
-    try:
-        parameters = decode_fields(schema)
-    except (msgspec.DecodeError, RecursionError):
-        raise BadRequest(f"The schema of tool '{tool.name}' must be a JSON object.", param="tools") from None
-    function["parameters"] = schema if "type" in parameters else Raw(encode({"type": "object", **parameters}))
+    function["parameters"] = turns.object_schema(tool)
     return {"type": "function", "function": function}
 
 
@@ -273,30 +266,3 @@ def _think(conversation: Conversation, profile: Profile, fields: Wire, lost: tur
     fields["think"] = True
     if wanted.effort or wanted.budget is not None:
         lost.hint("reasoning.effort" if wanted.effort else "reasoning.budget")
-
-
-def _the_rest(conversation: Conversation, lost: turns.Losses) -> None:
-    if conversation.n > 1:
-        lost.meaning("n")
-    if any(modality != "text" for modality in conversation.modalities):
-        lost.meaning("modalities")
-    if conversation.previous_response_id:
-        lost.meaning("previous_response_id")
-    if conversation.store:
-        lost.hint("store")
-    if conversation.service_tier not in (None, "auto", "default"):
-        lost.hint("service_tier")
-    turns.unsaid(
-        conversation,
-        lost,
-        "audio",
-        "prediction",
-        "verbosity",
-        "metadata",
-        "user",
-        "safety_identifier",
-        "prompt_cache_key",
-    )
-    for found in conversation.extra:
-        if found.format != FAMILY:
-            lost.weigh(found.name, found.weight)

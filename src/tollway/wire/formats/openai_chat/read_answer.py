@@ -33,11 +33,11 @@ from tollway.wire.formats.openai_chat.said import (
     made_id,
     metered,
     parts,
-    seconds,
     stopped_at,
     thought,
 )
 from tollway.wire.formats.openai_chat.shapes import FAMILY, Answer, AnswerChoice, Call, Said
+from tollway.wire.formats.openai_chunks import seconds
 
 _decoder = msgspec.json.Decoder(Answer)
 

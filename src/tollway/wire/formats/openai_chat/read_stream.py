@@ -7,26 +7,23 @@ finish reason.
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import Literal
 
 import msgspec
 from msgspec import Raw
 
-from tollway.wire import sse
-from tollway.wire.codec import Unreadable
+from tollway.model.usage import Usage
 from tollway.wire.conversation import (
     Audio,
     Block,
     BlockDelta,
     BlockStart,
     BlockStop,
-    End,
     Failed,
     Finished,
-    Metered,
     Refusal,
     Source,
-    Start,
     StreamEvent,
     Text,
     Thinking,
@@ -45,7 +42,6 @@ from tollway.wire.formats.openai_chat.said import (
     made_id,
     metered,
     parts,
-    seconds,
     stopped_at,
     thought,
 )
@@ -58,6 +54,7 @@ from tollway.wire.formats.openai_chat.shapes import (
     Said,
     ThinkingBlock,
 )
+from tollway.wire.formats.openai_chunks import ChunkReader
 from tollway.wire.formats.openai_stream import error_status
 
 _decoder = msgspec.json.Decoder(Answer)
@@ -67,95 +64,41 @@ Kind = Literal["text", "thinking", "refusal", "audio"]
 _NO_RAW = Raw()
 
 
-class ChatStreamReader:
+class ChatStreamReader(ChunkReader[Answer]):
     """The state of one stream."""
 
-    __slots__ = ("_answer_id", "_choices", "_ended", "_metered", "_splitter", "_started")
+    __slots__ = ("_told",)
 
     def __init__(self) -> None:
-        self._splitter = sse.Splitter()
-        self._choices: dict[int, _ChoiceReader] = {}
-        self._answer_id = ""
-        self._started = False
-        self._ended = False
-        self._metered = False
+        super().__init__()
+        self._told: dict[int, _ChoiceReader] = {}
 
-    def feed(self, data: bytes) -> list[StreamEvent]:
-        block = self._splitter.feed(data)
-        events: list[StreamEvent] = []
-        if block and not self._ended:
-            for part in sse.split(block):
-                self._event(part, events)
-        return events
+    def _decode(self, data: bytes) -> Answer:
+        return decode_answer(_decoder, data, "An event of the provider's stream")
 
-    def finish(self) -> list[StreamEvent]:
-        events: list[StreamEvent] = []
-        rest = self._splitter.rest()
-        if rest.strip() and not self._ended:
-            try:
-                self._event(rest.rstrip(b"\r\n") + b"\n\n", events)
-            except Unreadable:
-                pass  # a torn event: what it was the end of is judged below
-        if self._ended:
-            return events
-        if self._metered or any(choice.reason is not None for choice in self._choices.values()):
-            self._end(events)
-        else:
-            events.append(Failed(message="The provider's stream broke off before its end."))
-            self._ended = True
-        return events
+    def _usage(self, raw: Raw) -> Usage | None:
+        return metered(raw)
 
-    def _event(self, part: bytes, events: list[StreamEvent]) -> None:
-        if self._ended:
-            return
-        data = sse.parse(part).data
-        if data is None:
-            return
-        if data.strip() == b"[DONE]":
-            self._end(events)
-            return
-        if not data.strip():
-            return
-        chunk = decode_answer(_decoder, data, "An event of the provider's stream")
-        if given(chunk.error) or chunk.object == "error":
-            error = chunk.error if given(chunk.error) else Raw(data)
-            events.append(read_failure(error))
-            self._ended = True
-            return
-        if not self._started:
-            self._start(chunk, events)
+    def _failure(self, error: Raw) -> Failed:
+        return read_failure(error)
+
+    def _read(self, chunk: Answer, events: list[StreamEvent]) -> None:
         for choice in chunk.choices or ():
             number = choice.index or 0
-            reader = self._choices.get(number)
+            reader = self._told.get(number)
             if reader is None:
-                reader = self._choices[number] = _ChoiceReader(number, self._answer_id)
+                reader = self._told[number] = _ChoiceReader(number, self._answer_id)
             reader.read(choice, events)
-        if given(chunk.usage):
-            usage = metered(chunk.usage)
-            if usage is not None:
-                self._metered = True
-                events.append(Metered(usage=usage, raw=chunk.usage, service_tier=chunk.service_tier))
 
-    def _start(self, chunk: Answer, events: list[StreamEvent]) -> None:
-        self._started = True
-        self._answer_id = "" if chunk.id is None else str(chunk.id)
-        events.append(
-            Start(
-                id=self._answer_id,
-                model=chunk.model or "",
-                created=seconds(chunk.created),
-                service_tier=chunk.service_tier,
-            )
-        )
+    def _choices(self) -> Sized:
+        return self._told
 
-    def _end(self, events: list[StreamEvent]) -> None:
-        self._ended = True
-        if not self._choices:
-            events.append(Failed(message="The provider's stream ended without an answer."))
-            return
-        for choice in self._choices.values():
+    def _is_over(self) -> bool:
+        return any(choice.reason is not None for choice in self._told.values())
+
+    def _close(self, events: list[StreamEvent]) -> None:
+        for choice in self._told.values():
             choice.close(events)
-        events.append(End())
 
 
 class _ChoiceReader:

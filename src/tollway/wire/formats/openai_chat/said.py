@@ -141,10 +141,3 @@ def stopped_at(choice: AnswerChoice) -> str | None:
 
 def metered(raw: Raw) -> Usage | None:
     return read_usage(raw) if given(raw) else None
-
-
-def seconds(created: float | str | None) -> int:
-    """When an answer was made, in Unix seconds; 0 where the server says it in a way of its own."""
-    if isinstance(created, str):
-        return int(created) if created.isascii() and created.isdigit() and len(created) < 12 else 0
-    return int(created or 0)

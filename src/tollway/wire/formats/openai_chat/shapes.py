@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from tollway.wire.conversation import Finish
+from tollway.wire.formats.openai_chunks import Chunk
 
 FAMILY: Final = "openai.chat"
 """The name under which extra fields, opaque parts and unsigned reasoning of this format are carried."""
@@ -266,17 +267,10 @@ class AnswerChoice(Struct):
     logprobs: Raw = Raw()
 
 
-class Answer(Struct):
-    """A whole answer or an event. ``object`` is ``error`` where an old vLLM says an error without wrapping it."""
+class Answer(Chunk):
+    """A whole answer or an event: they have one shape."""
 
-    id: str | int | None = None
-    object: str | None = None
-    model: str | None = None
-    created: int | float | str | None = None
     choices: list[AnswerChoice] | None = None
-    usage: Raw = Raw()
-    service_tier: str | None = None
-    error: Raw = Raw()
     message: str | None = None
 
 

@@ -6,8 +6,6 @@ end of its thoughts. Nothing else is held back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from msgspec import Raw
 
 from tollway.wire.conversation import (
@@ -18,7 +16,6 @@ from tollway.wire.conversation import (
     BlockStop,
     Citation,
     Conversation,
-    End,
     Failed,
     Finished,
     Image,
@@ -26,11 +23,11 @@ from tollway.wire.conversation import (
     Opaque,
     Refusal,
     Start,
-    StreamEvent,
     Text,
     Thinking,
     ToolCall,
 )
+from tollway.wire.event_writer import EventWriter
 from tollway.wire.formats.openai_chat.shapes import FAMILY, Wire, encode
 from tollway.wire.formats.openai_chat.thinking import thinking_block
 from tollway.wire.formats.openai_chat.usage import write_usage
@@ -88,55 +85,37 @@ class _Choice:
         self.told = False
 
 
-class ChatStreamWriter:
+class ChatStreamWriter(EventWriter):
     """The state of one client's stream."""
 
     __slots__ = (
-        "_after", "_before", "_choices", "_done", "_functions", "_heads", "_include_usage", "_metered", "_open",
-        "_start", "_tier",
+        "_after", "_before", "_choices", "_functions", "_heads", "_include_usage", "_metered", "_open",
+        "_tier", "_told",
     )  # fmt: skip
 
     def __init__(self, conversation: Conversation) -> None:
+        super().__init__()
         self._include_usage = conversation.include_usage
         self._functions = conversation.functions
         self._open: dict[tuple[int, int], _Open] = {}
         self._choices: dict[int, _Choice] = {}
         self._heads: dict[int, bytes] = {}
         self._metered: Metered | None = None
-        self._start = Start()
+        self._told = Start()
         self._tier: str | None = None
         self._before = b""
         self._after = b"}\n\n"
-        self._done = False
 
-    def write(self, events: Sequence[StreamEvent]) -> bytes:
-        out: list[bytes] = []
-        for event in events:
-            if self._done:
-                break
-            if isinstance(event, BlockDelta):
-                self._delta(event, out)
-            elif isinstance(event, BlockStart):
-                self._block(event, out)
-            elif isinstance(event, BlockStop):
-                self._stop(event, out)
-            elif isinstance(event, Start):
-                self._begin(event, out)
-            elif isinstance(event, Finished):
-                self._finished(event, out)
-            elif isinstance(event, Metered):
-                self._metered = event
-            elif isinstance(event, End):
-                self._end(out)
-            elif isinstance(event, Failed):
-                self._done = True
-                out += (write_failure(event), DONE)
-        return b"".join(out)
+    def _meter(self, event: Metered) -> None:
+        self._metered = event
+
+    def _fail(self, event: Failed, out: list[bytes]) -> None:
+        out += (write_failure(event), DONE)
 
     # -------------------------------------------------------------- frames
 
-    def _begin(self, event: Start, out: list[bytes]) -> None:
-        self._start = event
+    def _start(self, event: Start, out: list[bytes]) -> None:
+        self._told = event
         self._tier = event.service_tier
         head: Wire = {
             "id": event.id,
@@ -169,7 +148,7 @@ class ChatStreamWriter:
 
     # -------------------------------------------------------------- blocks
 
-    def _block(self, event: BlockStart, out: list[bytes]) -> None:
+    def _begin(self, event: BlockStart, out: list[bytes]) -> None:
         number = event.choice
         choice = self._choice(number, out)
         block = event.block
@@ -325,16 +304,15 @@ class ChatStreamWriter:
         )  # fmt: skip
 
     def _end(self, out: list[bytes]) -> None:
-        self._done = True
-        usage, cost = self._start.usage, None
+        usage, cost = self._told.usage, None
         if self._metered is not None:
             usage, cost = self._metered.usage, self._metered.cost
         if self._include_usage and usage is not None:
             wire: Wire = {
-                "id": self._start.id,
+                "id": self._told.id,
                 "object": "chat.completion.chunk",
-                "created": self._start.created,
-                "model": self._start.model,
+                "created": self._told.created,
+                "model": self._told.model,
                 "choices": [],
                 "usage": write_usage(usage, cost),
             }

@@ -18,9 +18,9 @@ from tollway.wire.conversation import (
 )
 from tollway.wire.decoding import answer as decode_answer
 from tollway.wire.decoding import given
-from tollway.wire.formats.openai_chat.said import seconds
 from tollway.wire.formats.openai_chat.shapes import FINISH_READ
 from tollway.wire.formats.openai_chat.usage import write_usage
+from tollway.wire.formats.openai_chunks import seconds
 from tollway.wire.formats.openai_completions.logprobs import from_chat, to_chat
 from tollway.wire.formats.openai_completions.shapes import Answer, AnswerChoice
 from tollway.wire.formats.openai_usage import read_usage

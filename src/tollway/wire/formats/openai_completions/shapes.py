@@ -9,6 +9,8 @@ from typing import Final
 
 from msgspec import Raw, Struct
 
+from tollway.wire.formats.openai_chunks import Chunk
+
 FAMILY: Final = "openai.completions"
 """The name under which extra fields and prompts that are no text are carried."""
 
@@ -61,17 +63,10 @@ class AnswerChoice(Struct):
     stop_reason: str | int | None = None
 
 
-class Answer(Struct):
+class Answer(Chunk):
     """A whole answer or an event: they have one shape."""
 
-    id: str | int | None = None
-    object: str | None = None
-    model: str | None = None
-    created: int | float | str | None = None
     choices: list[AnswerChoice] | None = None
-    usage: Raw = Raw()
-    service_tier: str | None = None
-    error: Raw = Raw()
 
 
 class TopLogprob(Struct):

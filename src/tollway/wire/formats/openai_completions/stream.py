@@ -5,14 +5,13 @@ A choice is finished when the stream is, as several servers say more after the f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
-from tollway.wire import sse
-from tollway.wire.codec import Unreadable
+from tollway.model.usage import Usage
 from tollway.wire.conversation import (
     BlockDelta,
     BlockStart,
@@ -28,11 +27,10 @@ from tollway.wire.conversation import (
     Text,
 )
 from tollway.wire.decoding import answer as decode_answer
-from tollway.wire.decoding import given
 from tollway.wire.formats.openai_chat.read_stream import read_failure
-from tollway.wire.formats.openai_chat.said import seconds
 from tollway.wire.formats.openai_chat.usage import write_usage
 from tollway.wire.formats.openai_chat.write_stream import write_failure
+from tollway.wire.formats.openai_chunks import ChunkReader
 from tollway.wire.formats.openai_completions.answer import FINISH_WRITTEN, finish, stopped_at
 from tollway.wire.formats.openai_completions.logprobs import from_chat, to_chat
 from tollway.wire.formats.openai_completions.shapes import Answer, AnswerChoice
@@ -53,76 +51,37 @@ class _Choice:
         self.offset = 0
 
 
-class CompletionStreamReader:
+class CompletionStreamReader(ChunkReader[Answer]):
     """The state of one provider's stream."""
 
-    __slots__ = ("_choices", "_ended", "_metered", "_splitter", "_started")
+    __slots__ = ("_told",)
 
     def __init__(self) -> None:
-        self._splitter = sse.Splitter()
-        self._choices: dict[int, _Choice] = {}
-        self._started = False
-        self._ended = False
-        self._metered = False
+        super().__init__()
+        self._told: dict[int, _Choice] = {}
 
-    def feed(self, data: bytes) -> list[StreamEvent]:
-        block = self._splitter.feed(data)
-        events: list[StreamEvent] = []
-        if block and not self._ended:
-            for part in sse.split(block):
-                self._event(part, events)
-        return events
+    def _decode(self, data: bytes) -> Answer:
+        return decode_answer(_decoder, data, "An event of the provider's stream")
 
-    def finish(self) -> list[StreamEvent]:
-        events: list[StreamEvent] = []
-        rest = self._splitter.rest()
-        if rest.strip() and not self._ended:
-            try:
-                self._event(rest.rstrip(b"\r\n") + b"\n\n", events)
-            except Unreadable:
-                pass  # a torn event: what it was the end of is judged below
-        if self._ended:
-            return events
-        if self._metered or any(choice.reason is not None for choice in self._choices.values()):
-            self._end(events)
-        else:
-            events.append(Failed(message="The provider's stream broke off before its end."))
-            self._ended = True
-        return events
+    def _usage(self, raw: Raw) -> Usage | None:
+        return read_usage(raw)
 
-    def _event(self, part: bytes, events: list[StreamEvent]) -> None:
-        data = sse.parse(part).data
-        if self._ended or data is None or not data.strip():
-            return
-        if data.strip() == b"[DONE]":
-            self._end(events)
-            return
-        chunk = decode_answer(_decoder, data, "An event of the provider's stream")
-        if given(chunk.error) or chunk.object == "error":
-            events.append(read_failure(chunk.error if given(chunk.error) else Raw(data)))
-            self._ended = True
-            return
-        if not self._started:
-            self._started = True
-            events.append(
-                Start(
-                    id="" if chunk.id is None else str(chunk.id),
-                    model=chunk.model or "",
-                    created=seconds(chunk.created),
-                    service_tier=chunk.service_tier,
-                )
-            )
+    def _failure(self, error: Raw) -> Failed:
+        return read_failure(error)
+
+    def _read(self, chunk: Answer, events: list[StreamEvent]) -> None:
         for choice in chunk.choices or ():
             self._choice(choice, events)
-        if given(chunk.usage):
-            usage = read_usage(chunk.usage)
-            if usage is not None:
-                self._metered = True
-                events.append(Metered(usage=usage, raw=chunk.usage, service_tier=chunk.service_tier))
+
+    def _choices(self) -> Sized:
+        return self._told
+
+    def _is_over(self) -> bool:
+        return any(choice.reason is not None for choice in self._told.values())
 
     def _choice(self, said: AnswerChoice, events: list[StreamEvent]) -> None:
         number = said.index or 0
-        choice = self._choices.setdefault(number, _Choice())
+        choice = self._told.setdefault(number, _Choice())
         logprobs = to_chat(said.logprobs)
         if said.text or bytes(logprobs):
             if not choice.open:
@@ -133,18 +92,13 @@ class CompletionStreamReader:
             choice.reason = said.finish_reason
             choice.stop_sequence = stopped_at(said)
 
-    def _end(self, events: list[StreamEvent]) -> None:
-        self._ended = True
-        if not self._choices:
-            events.append(Failed(message="The provider's stream ended without an answer."))
-            return
-        for number, choice in self._choices.items():
+    def _close(self, events: list[StreamEvent]) -> None:
+        for number, choice in self._told.items():
             if choice.open:
                 events.append(BlockStop(index=0, choice=number))
             events.append(
                 Finished(finish=finish(choice.reason), stop_sequence=choice.stop_sequence, choice=number)
             )
-        events.append(End())
 
 
 class CompletionStreamWriter:
