@@ -31,10 +31,11 @@ def configuration(upstream: RunningSimulator) -> dict[str, Any]:
         "models": {
             "a": {"targets": [target]},
             "b": {"targets": [target]},
+            "backed": {"targets": ["mock/full+status=429+retry_after=120", "mock/m"], "retry": {"attempts": 1}},
             "long": {"targets": [{"model": "mock/m+tokens=4000", "price": PRICE}]},
         },
         "organizations": [
-            {"name": "acme", "models": ["a", "b", "long", "group:all"], "limits": {"rpd": 10_000}},
+            {"name": "acme", "models": ["a", "b", "group:all"], "limits": {"rpd": 10_000}},
             {"name": "halted", "blocked": True},
         ],
         "access_groups": [{"name": "all", "models": ["*"]}, {"name": "one", "models": ["b"]}],
@@ -226,3 +227,13 @@ def test_a_stream_that_outgrows_a_budget(door: Door) -> None:
     assert b'"budget_exceeded"' not in whole.body
     assert door.event(whole.headers["x-tollway-request-id"])["usage"]["output"] == 4000
     assert chat(door, "outgrown").status == 402
+
+
+def test_a_full_provider_is_passed_over_until_it_has_room(door: Door) -> None:
+    """The first answer falls back; the next goes straight to where there is room."""
+    first = chat(door, "plain", model="backed", user="vip")
+    second = chat(door, "plain", model="backed", user="vip")
+    assert codes([first, second]) == [200, 200]
+    assert first.headers["x-tollway-attempts"] == "2"
+    assert second.headers["x-tollway-attempts"] == "1"
+    assert second.headers["x-tollway-deployment"] == first.headers["x-tollway-deployment"]

@@ -36,6 +36,9 @@ from tollway.wire.formats import openai_stream
 MAX_ATTEMPTS = 10
 """Tries of one request over all its targets, whatever the configuration adds up to."""
 
+FULL = (429, 503, 529)
+"""Statuses by which a provider says that it takes no more for now."""
+
 MAX_WHOLE = 64 * 1024 * 1024
 MAX_ERROR = 1024 * 1024
 
@@ -70,7 +73,11 @@ async def dispatch(call: Call, app: Services) -> Reply:
     if len(targets) == 1:
         order = [0]
     else:
-        order = STRATEGIES[route.route.strategy]([t.deployment.weight for t in targets], app.jitter)
+        order = _roomy(
+            STRATEGIES[route.route.strategy]([t.deployment.weight for t in targets], app.jitter),
+            targets,
+            app.clock(),
+        )
     retry = route.route.retry
     number = 0
     failure: GatewayError | None = None
@@ -91,6 +98,8 @@ async def dispatch(call: Call, app: Services) -> Reply:
                 return await _attempt(call, attempt, speech, clocks, route.naming[index], app)
             except UpstreamError as error:
                 failure = error
+                if error.retry_after is not None and error.http_status in FULL:
+                    _pass_over(target, error.retry_after, app)
                 wait = _wait(error, retry, turn, app) if number < MAX_ATTEMPTS else None
                 if wait is None:
                     break
@@ -101,6 +110,19 @@ async def dispatch(call: Call, app: Services) -> Reply:
         raise NoHealthyDeployment(f"No deployment of model {route.name!r} can serve this request.")
     failure.headers.setdefault("x-tollway-attempts", str(number))
     raise failure
+
+
+def _roomy(order: list[int], targets: tuple[Target, ...], now: float) -> list[int]:
+    """The same order, with those last whose provider takes no requests at the moment."""
+    full = [at for at in order if targets[at].headroom.exhausted(now) > 0]
+    if not full or len(full) == len(order):
+        return order
+    return [at for at in order if at not in full] + full
+
+
+def _pass_over(target: Target, seconds: float, app: Services) -> None:
+    if target.headroom.refused(seconds, app.clock()) and app.full is not None:
+        app.full(target.deployment.id, seconds)
 
 
 async def _attempt(
@@ -125,6 +147,7 @@ async def _attempt(
     try:
         attempt.sent_at = app.clock()
         answer = await app.upstream.send(upstream_request)
+        target.headroom.heard(answer.headers, attempt.sent_at)
         if answer.status >= 400 or answer.status < 200 or 300 <= answer.status < 400:
             text = await answer.body(MAX_ERROR)
             raise target.provider.error(answer.status, answer.headers, text)

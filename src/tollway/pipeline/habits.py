@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from tollway.providers.headroom import Headroom
+
 MOST: Final = 65_536
 """Keys and models remembered together; past that it starts again."""
 
@@ -37,11 +39,12 @@ class Habit:
 
 
 class Habits:
-    """Of deployments by id, and of keys at models."""
+    """Of deployments by id, and of keys at models; and what deployments have room for."""
 
-    __slots__ = ("_deployments", "_keys")
+    __slots__ = ("_deployments", "_headrooms", "_keys")
 
     def __init__(self) -> None:
+        self._headrooms: dict[str, Headroom] = {}
         self._deployments: dict[str, Habit] = {}
         self._keys: dict[tuple[str, str], Habit] = {}
 
@@ -51,6 +54,15 @@ class Habits:
             if len(self._deployments) >= MOST:
                 self._deployments.clear()
             found = self._deployments[id] = Habit()
+        return found
+
+    def headroom(self, id: str) -> Headroom:
+        """What is left of the provider's own limits at a deployment."""
+        found = self._headrooms.get(id)
+        if found is None:
+            if len(self._headrooms) >= MOST:
+                self._headrooms.clear()
+            found = self._headrooms[id] = Headroom()
         return found
 
     def of_key(self, key: str, model: str) -> Habit:

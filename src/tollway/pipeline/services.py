@@ -41,7 +41,8 @@ class Tally:
 
 
 class Services:
-    """``snapshot`` is the one thing that is swapped while the process runs."""
+    """``snapshot`` is the one thing that is swapped while the process runs. ``full`` tells other processes of a
+    deployment (by id) that takes no requests for so many seconds."""
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Services:
         tally: Tally | None = None,
         responses: StoredResponses | None = None,
         background: Background | None = None,
+        full: Callable[[str, float], None] | None = None,
     ) -> None:
         self.snapshot = snapshot
         self.counters = counters
@@ -73,4 +75,5 @@ class Services:
         self.tally = tally or Tally()
         self.responses = responses
         self.background = background
+        self.full = full
         self.client_secrets = ClientSecrets()

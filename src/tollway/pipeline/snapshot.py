@@ -24,6 +24,7 @@ from tollway.model.tenant import Directory
 from tollway.pipeline.grant import MEMO, Grant, Society
 from tollway.pipeline.habits import Habit, Habits
 from tollway.pricing.book import PriceBook
+from tollway.providers.headroom import Headroom
 from tollway.providers.provider import Provider
 
 NOBODY = Directory()
@@ -32,16 +33,22 @@ NOBODY = Directory()
 class Target:
     """A deployment made ready to serve: its provider, the bytes that change in a body, the headers that name it."""
 
-    __slots__ = ("deployment", "habit", "max_output", "model_raw", "provider")
+    __slots__ = ("deployment", "habit", "headroom", "max_output", "model_raw", "provider")
 
     def __init__(
-        self, deployment: Deployment, provider: Provider, max_output: int | None, habit: Habit | None = None
+        self,
+        deployment: Deployment,
+        provider: Provider,
+        max_output: int | None,
+        habit: Habit | None = None,
+        headroom: Headroom | None = None,
     ) -> None:
         self.deployment = deployment
         self.provider = provider
         self.model_raw = Raw(msgspec.json.encode(deployment.upstream_model))
         self.max_output = max_output
         self.habit = habit or Habit()
+        self.headroom = headroom or Headroom()
 
 
 class ServedRoute:
@@ -160,7 +167,14 @@ class Snapshot:
 
     def _target(self, deployment: Deployment, provider: Provider) -> Target:
         longest = self.max_output(provider, deployment.upstream_model)
-        return Target(deployment, provider, longest, self.habits.of_deployment(deployment.id))
+        habits = self.habits
+        return Target(
+            deployment,
+            provider,
+            longest,
+            habits.of_deployment(deployment.id),
+            habits.headroom(deployment.id),
+        )
 
     def price(self, provider: Provider, model: str) -> Price | None:
         return self.prices.price(provider.entry.price_sheet, model)

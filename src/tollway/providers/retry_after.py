@@ -15,20 +15,20 @@ def retry_after(
     status: int, headers: Mapping[bytes, bytes], fields: Mapping[str, object], now: float
 ) -> float | None:
     """Seconds to wait as the provider says, the most exact source first; None where it does not say."""
-    milliseconds = _number(headers.get(b"retry-after-ms", b""))
+    milliseconds = number(headers.get(b"retry-after-ms", b""))
     if milliseconds is not None:
         return milliseconds / 1000
     plain = headers.get(b"retry-after", b"").strip()
     if plain:
-        seconds = _number(plain)
+        seconds = number(plain)
         if seconds is None:
-            seconds = _duration(plain.decode("latin-1"))
+            seconds = duration(plain.decode("latin-1"))
         if seconds is None:
             seconds = _until_date(plain.decode("latin-1"), now)
         if seconds is not None:
             return seconds
     delay = fields.get("retryDelay")
-    if isinstance(delay, str) and (seconds := _duration(delay)) is not None:
+    if isinstance(delay, str) and (seconds := duration(delay)) is not None:
         return seconds
     return _reset(headers, now) if status in (429, 503) else None
 
@@ -42,9 +42,9 @@ def _reset(headers: Mapping[bytes, bytes], now: float) -> float | None:
         if not name.startswith(b"x-ratelimit-reset"):
             continue
         text = value.decode("latin-1").strip()
-        seconds = _number(value)
+        seconds = number(value)
         if seconds is None:
-            seconds = _duration(text)
+            seconds = duration(text)
         elif seconds > 1e11:  # Unix time in milliseconds
             seconds = max(0.0, seconds / 1000 - now)
         elif seconds > 1e8:  # Unix time in seconds
@@ -65,7 +65,7 @@ _DURATION = re.compile(
 )
 
 
-def _duration(text: str) -> float | None:
+def duration(text: str) -> float | None:
     """``6m0s``, ``1h2m``, ``20ms``, ``1.5s`` in seconds."""
     found = _DURATION.fullmatch(text.strip())
     if found is None or not text.strip():
@@ -74,7 +74,8 @@ def _duration(text: str) -> float | None:
     return days * 86400 + hours * 3600 + minutes * 60 + seconds + milliseconds / 1000
 
 
-def _number(text: bytes) -> float | None:
+def number(text: bytes) -> float | None:
+    """A number of up to 15 digits; None for anything else."""
     if not re.fullmatch(rb"\s*\d{1,15}(?:\.\d{1,9})?\s*", text):
         return None
     return float(text)
