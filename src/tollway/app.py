@@ -700,6 +700,10 @@ class Process:
         context = Context(
             keys=self.keys,
             events=self.events,
+            tenants=self.tenants,
+            adjustments=self.adjustments,
+            tokens=self.tokens,
+            reset=self._shared.reset if self._shared is not None else None,
             snapshot=lambda: self.services.snapshot,
             counters=self.counters,
             claims=claims_of,

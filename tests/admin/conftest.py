@@ -18,7 +18,10 @@ from tollway.shared.claims import claims_of
 from tollway.shared.memory import MemoryCounters
 from tollway.storage.engine import Database
 from tollway.storage.repositories.events import Events
+from tollway.storage.repositories.adjustments import Adjustments
+from tollway.storage.repositories.admin_tokens import AdminTokens
 from tollway.storage.repositories.keys import Keys
+from tollway.storage.repositories.tenants import Tenants
 
 ADMIN_KEY = "tw-admin-0123456789abcdef"
 
@@ -84,6 +87,9 @@ class World:
         self.context = Context(
             keys=self.keys,
             events=self.events,
+            tenants=Tenants(self.database),
+            adjustments=Adjustments(self.database),
+            tokens=AdminTokens(self.database),
             snapshot=lambda: self.snapshot,
             counters=self.counters,
             claims=claims_of,

@@ -14,8 +14,9 @@ from msgspec import UNSET
 
 from tollway.admin import keys
 from tollway.admin.context import NOBODY, Actor
-from tollway.admin.key_terms import BudgetTerms, KeyPatch, LimitTerms, NewKey, Rotation
+from tollway.admin.key_terms import KeyPatch, NewKey, Rotation
 from tollway.admin.keys import KeyQuery
+from tollway.admin.terms import BudgetTerms, LimitTerms
 from tollway.errors import BadRequest, Conflict, Forbidden, NotFound
 from tollway.model.key import ADMIN, Budget, Principal, RateLimit, VirtualKey
 from tollway.shared.claims import claims_of
@@ -128,7 +129,7 @@ async def test_admin_key_is_no_virtual_key(world):
         (NewKey(name="a", expires="999999999w"), "expires"),
         (NewKey(name="a", team=""), "team"),
         (NewKey(name="a", tags=("",)), "tags"),
-        (NewKey(name="a", metadata={"a": "x" * 2000}), "metadata"),
+        (NewKey(name="a", metadata={"a": "x" * 5000}), "metadata"),
         (NewKey(name="a", metadata={"a": "\x00"}), "metadata"),
     ],
 )

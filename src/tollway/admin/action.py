@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import cached_property
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, get_type_hints
 
@@ -23,6 +23,19 @@ R = TypeVar("R", covariant=True)
 Method = Literal["GET", "POST", "PATCH", "PUT", "DELETE"]
 
 _log = logging.getLogger("tollway.audit")
+
+
+class File(Struct, frozen=True, kw_only=True):
+    """A result as a file: whoever takes it sends it and deletes it."""
+
+    path: str
+    media_type: str
+    name: str
+
+
+Export = Callable[..., Coroutine[Any, Any, File]]
+"""``(context, query) -> File``: the result of an action in another format, made on the disk so that its size does not
+matter."""
 
 
 class AuditRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -58,6 +71,7 @@ class Action(Generic[P, R]):
         route: tuple[Method, str],
         status: int,
         csv: Callable[..., str] | None,
+        files: Mapping[str, Export],
     ) -> None:
         self.function = function
         self.permission = permission
@@ -65,6 +79,7 @@ class Action(Generic[P, R]):
         self.method, self.path = route
         self.status = status
         self.csv = csv
+        self.files = files
         self.name = action_name(function)
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
@@ -99,6 +114,18 @@ class Action(Generic[P, R]):
             )
             _log.info("%s", msgspec.json.encode(record).decode())
 
+    async def file(self, format: str, context: Context, **arguments: Struct | str) -> File:
+        """The result in one of ``files``' formats, or Forbidden if the context's actor lacks the permission."""
+        self._admit(context)
+        return await self.files[format](context, **arguments)
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """What ``format`` may be; empty where there is only JSON."""
+        if self.csv is None and not self.files:
+            return ()
+        return ("json", *(("csv",) if self.csv is not None else ()), *self.files)
+
     @cached_property
     def query(self) -> type[Struct] | None:
         """The Struct of query parameters, if any."""
@@ -128,7 +155,7 @@ class Action(Generic[P, R]):
 
     def _admit(self, context: Context) -> None:
         if not context.actor.may(self.permission):
-            raise Forbidden(f"{context.actor.name} has no permission {self.permission}: use the admin key")
+            raise Forbidden(f"{context.actor.name} has no permission {self.permission}")
 
     def _named(
         self, context: Context, args: tuple[object, ...], kwargs: dict[str, object]
@@ -140,9 +167,8 @@ class Action(Generic[P, R]):
             target = getattr(body, "name", None)
         if not isinstance(body, Struct):
             return _clipped(target), ()
-        given = tuple(
-            name for name in body.__struct_fields__ if getattr(body, name) not in (UNSET, None, (), {})
-        )
+        left_out: tuple[object, ...] = (UNSET, None, (), {}, "", False)
+        given = tuple(name for name in body.__struct_fields__ if getattr(body, name) not in left_out)
         return _clipped(target), given
 
 
@@ -165,10 +191,20 @@ def action(
     route: tuple[Method, str],
     status: int = 200,
     csv: Callable[..., str] | None = None,
+    files: Mapping[str, Export] | None = None,
 ) -> Callable[[Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]], Action[P, R]]:
-    """Declare an async function an action. ``csv`` renders its result as CSV where a caller asks for that."""
+    """Declare an async function an action. ``csv`` renders its result as CSV where a caller asks for that, ``files``
+    make files of it in other formats."""
 
     def declare(function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]) -> Action[P, R]:
-        return Action(function, permission=permission, audit=audit, route=route, status=status, csv=csv)
+        return Action(
+            function,
+            permission=permission,
+            audit=audit,
+            route=route,
+            status=status,
+            csv=csv,
+            files=files or {},
+        )
 
     return declare

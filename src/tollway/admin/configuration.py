@@ -22,6 +22,7 @@ from tollway.config.settings import (
 from tollway.errors import BadRequest, ConfigError
 from tollway.model.clocks import Clocks
 from tollway.model.deployment import Retry, Strategy
+from tollway.model.tenant import Directory
 from tollway.model.key import Budget, RateLimit
 
 
@@ -73,6 +74,7 @@ class EffectiveConfig(Struct, frozen=True, kw_only=True):
     admin_key_set: bool
     require_key: bool
     database: str | None
+    database_replica: str | None
     redis: str | None
     data_dir: str
     unpriced: Literal["allow", "refuse"]
@@ -80,6 +82,7 @@ class EffectiveConfig(Struct, frozen=True, kw_only=True):
     providers: tuple[ProviderView, ...]
     models: tuple[ConfiguredModel, ...]
     keys: tuple[ConfiguredKey, ...]
+    directory: Directory
     sinks: tuple[SinkSettings, ...]
     logs: LogSettings
     spool: SpoolSettings
@@ -116,6 +119,7 @@ async def effective(context: Context) -> EffectiveConfig:
         admin_key_set=bool(settings.admin_key),
         require_key=settings.require_key,
         database=redacted(settings.database),
+        database_replica=redacted(settings.database_replica),
         redis=redacted(settings.redis.url.reveal() if settings.redis else None),
         data_dir=settings.data_dir,
         unpriced=settings.unpriced,
@@ -139,6 +143,7 @@ async def effective(context: Context) -> EffectiveConfig:
             )
             for key in settings.keys
         ),
+        directory=settings.directory,
         sinks=settings.sinks,
         logs=settings.logs,
         spool=settings.spool,

@@ -8,40 +8,22 @@ from msgspec import Struct
 
 from tollway.admin.context import Context
 from tollway.admin.events import caught_up
+from tollway.admin.standing import (
+    BudgetView,
+    CounterView,
+    budget_views,
+    counter_views,
+    standings,
+    tightest,
+)
+from tollway.admin.terms import LISTS
 from tollway.admin.times import iso, iso_or_none
 from tollway.model.key import RateLimit, VirtualKey
-from tollway.model.money import NANO, Money
-from tollway.shared.interface import Standing, Unit
+from tollway.model.money import Money
+from tollway.shared.interface import Standing
 
 _ASKED_SINGLY = 8
 KeyStatus = Literal["active", "blocked", "expired", "revoked"]
-_CLAIMS_AT_ONCE = 256
-"""Claims asked for in one call: a page of keys must not become one giant command for a remote engine."""
-
-
-class BudgetView(Struct, frozen=True, kw_only=True):
-    """A budget and where it stands in its period. ``usd`` is for people, the nano-dollars are exact."""
-
-    usd: float
-    per: str
-    strict: bool
-    limit_nano_usd: Money
-    spent_nano_usd: Money
-    held_nano_usd: Money
-    remaining_nano_usd: Money
-    resets_at: str | None
-
-
-class CounterView(Struct, frozen=True, kw_only=True):
-    """A ceiling that applies to the key (its own, or its team's) and the count at this moment."""
-
-    label: str
-    subject: str
-    unit: Unit
-    limit: int
-    spent: int
-    held: int
-    resets_at: str | None
 
 
 class KeyView(Struct, frozen=True, kw_only=True):
@@ -56,16 +38,29 @@ class KeyView(Struct, frozen=True, kw_only=True):
     hint: str
     owner: Literal["file", "database"]
     status: KeyStatus
-    models: tuple[str, ...]
+    description: str
+    organization: str | None
     team: str | None
+    project: str | None
     user: str | None
+    service: bool
+    created_by: str | None
     customer: str | None
     tags: tuple[str, ...]
     metadata: dict[str, str]
     created_at: str
     expires_at: str | None
     revoked_at: str | None
+    rotated_value_until: str | None
+    models: tuple[str, ...]
+    denied_models: tuple[str, ...]
+    routes: tuple[str, ...]
+    denied_routes: tuple[str, ...]
+    mcp_servers: tuple[str, ...]
+    denied_mcp_servers: tuple[str, ...]
+    aliases: dict[str, str]
     limits: RateLimit
+    more_limits: tuple[RateLimit, ...]
     budget: BudgetView | None
     budgets: tuple[BudgetView, ...]
     spent_nano_usd: Money
@@ -99,14 +94,11 @@ async def views(context: Context, keys: list[VirtualKey]) -> list[KeyView]:
     """Keys with their counters. The ledger is asked only for keys that no budget counts."""
     claims = [context.claims(key) for key in keys]
     wanted = [claim for each in claims for claim in each]
-    found: list[Standing] = []
-    for start in range(0, len(wanted), _CLAIMS_AT_ONCE):
-        found += await context.counters.standing(tuple(wanted[start : start + _CLAIMS_AT_ONCE]))
-    standings = iter(found)
+    found = iter(await standings(context, wanted))
     ledger = await _spent(context, [key for key in keys if not key.budgets])
     now = context.clock()
     return [
-        _view(key, [next(standings) for _ in each], now, ledger.get(key.id, 0))
+        _view(key, [next(found) for _ in each], now, ledger.get(key.id, 0))
         for key, each in zip(keys, claims, strict=True)
     ]
 
@@ -122,63 +114,43 @@ async def _spent(context: Context, keys: list[VirtualKey]) -> dict[str, Money]:
     await caught_up(context)
     if len(keys) <= _ASKED_SINGLY:
         return {key.id: await context.events.spent(key.id) for key in keys}
-    rows, _ = await context.events.usage(("key_id",))
-    return {str(row["key_id"]): int(row["cost_nano_usd"] or 0) for row in rows}
+    report = await context.events.usage(("key_id",))
+    return {str(row["key_id"]): int(row["cost_nano_usd"] or 0) for row in report.rows}
 
 
-def _view(key: VirtualKey, standings: list[Standing], now: float, ledger: Money) -> KeyView:
-    money = [each for each in standings if each.claim.unit == "nano_usd" and each.claim.per]
-    budgets = []
-    for budget in key.budgets:
-        # A budget and its claim meet by period and ceiling; each claim serves one budget.
-        match = next((s for s in money if (s.claim.per, s.claim.limit) == (budget.per, budget.limit)), None)
-        if match is not None:
-            money.remove(match)
-        spent, held = (match.spent, match.held) if match is not None else (0, 0)
-        budgets.append(
-            BudgetView(
-                usd=budget.limit / NANO,
-                per=budget.per,
-                strict=budget.strict,
-                limit_nano_usd=budget.limit,
-                spent_nano_usd=spent,
-                held_nano_usd=held,
-                remaining_nano_usd=max(0, budget.limit - spent - held),
-                resets_at=iso_or_none(match.resets_at) if match is not None else None,
-            )
-        )
-    tightest = min(budgets, key=lambda each: each.remaining_nano_usd, default=None)
+def _view(key: VirtualKey, found: list[Standing], now: float, ledger: Money) -> KeyView:
+    budgets = budget_views(key.budgets, found)
+    least = tightest(budgets)
+    grace = key.former_until if key.former_until is not None and key.former_until > now else None
     return KeyView(
         id=key.id,
         name=key.name,
         hint=key.hint,
         owner=key.owner,
         status=status_of(key, now),
-        models=key.models,
+        description=key.description,
+        organization=key.organization,
         team=key.team,
+        project=key.project,
         user=key.user,
+        service=key.service,
+        created_by=key.created_by,
         customer=key.customer,
         tags=key.tags,
         metadata=key.metadata,
         created_at=iso(key.created_at),
         expires_at=iso_or_none(key.expires_at),
         revoked_at=iso_or_none(key.revoked_at),
+        rotated_value_until=iso_or_none(grace),
+        models=key.models,
+        **{name: getattr(key.more, name) for name in LISTS if name != "models"},
+        aliases=key.more.aliases,
         limits=key.limits,
-        budget=tightest,
-        budgets=tuple(budgets),
-        spent_nano_usd=tightest.spent_nano_usd if tightest is not None else ledger,
-        held_nano_usd=tightest.held_nano_usd if tightest is not None else 0,
-        resets_at=tightest.resets_at if tightest is not None else None,
-        counters=tuple(
-            CounterView(
-                label=each.claim.label,
-                subject=each.claim.subject,
-                unit=each.claim.unit,
-                limit=each.claim.limit,
-                spent=each.spent,
-                held=each.held,
-                resets_at=iso_or_none(each.resets_at),
-            )
-            for each in standings
-        ),
+        more_limits=key.more.more_limits,
+        budget=least,
+        budgets=budgets,
+        spent_nano_usd=least.spent_nano_usd if least is not None else ledger,
+        held_nano_usd=least.held_nano_usd if least is not None else 0,
+        resets_at=least.resets_at if least is not None else None,
+        counters=counter_views(found),
     )

@@ -12,18 +12,20 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tollway.admin.context import COMMAND_LINE, Context
-from tollway.admin.times import iso
 from tollway.config.settings import Settings
 from tollway.errors import ConfigError
+from tollway.jobs.read_spent import recorded
 from tollway.model.deployment import Route
 from tollway.model.key import VirtualKey
-from tollway.shared.claims import claims_of
+from tollway.shared.claims import Ceiling, ceilings_of_key
 from tollway.shared.interface import Amounts, Claim, Hold, Standing
 from tollway.shared.memory import MemoryCounters
-from tollway.shared.periods import period
 from tollway.storage.engine import Database
+from tollway.storage.repositories.adjustments import Adjustments
+from tollway.storage.repositories.admin_tokens import AdminTokens
 from tollway.storage.repositories.events import Events
 from tollway.storage.repositories.keys import Keys
+from tollway.storage.repositories.tenants import Tenants
 
 
 @asynccontextmanager
@@ -53,7 +55,7 @@ async def admin_context(settings: Settings, *, create: bool) -> AsyncIterator[Co
 
 def _context(settings: Settings, database: Database) -> Context:
     events = Events(database)
-    counters = LedgerCounters(events)
+    counters = LedgerCounters(events, Adjustments(database))
 
     async def nothing() -> None:
         """Every write raises the generation in the database, which a running server looks at each second."""
@@ -64,6 +66,10 @@ def _context(settings: Settings, database: Database) -> Context:
     return Context(
         keys=Keys(database),
         events=events,
+        tenants=Tenants(database),
+        adjustments=counters.adjustments,
+        tokens=AdminTokens(database),
+        watched=counters.watched,
         snapshot=lambda: FileView(settings),
         counters=counters,
         claims=counters.claims_of,
@@ -99,21 +105,26 @@ class LedgerCounters:
     They have an engine and are none: a compiled class cannot be inherited from.
     """
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: Events, adjustments: Adjustments) -> None:
+        self.adjustments = adjustments
         self._engine = MemoryCounters(time.time)
         self._events = events
-        self._owners: dict[str, str] = {}
+        self._ceilings: dict[str, Ceiling] = {}
 
     def claims_of(self, key: VirtualKey) -> tuple[Claim, ...]:
-        claims = claims_of(key)
-        self._owners.update((claim.counter, key.id) for claim in claims)
-        return claims
+        return self.watched(ceilings_of_key(key))
+
+    def watched(self, ceilings: tuple[Ceiling, ...]) -> tuple[Claim, ...]:
+        self._ceilings.update((ceiling.claim.counter, ceiling) for ceiling in ceilings)
+        return tuple(ceiling.claim for ceiling in ceilings)
 
     async def standing(self, claims: tuple[Claim, ...]) -> list[Standing]:
-        for claim in claims:
-            if claim.unit == "nano_usd" and claim.per and claim.counter in self._owners:
-                start, _ = period(claim.per, time.time(), claim.anchor)
-                self.seed(claim, await self._events.spent(self._owners[claim.counter], iso(start)))
+        wanted = [
+            self._ceilings[each.counter] for each in claims if each.per and each.counter in self._ceilings
+        ]
+        found = await recorded(wanted, time.time(), self._events, self.adjustments) if wanted else {}
+        for ceiling in wanted:
+            self.seed(ceiling.claim, found.get(ceiling.claim.counter, 0))
         return await self._engine.standing(claims)
 
     def reserve_now(self, claims: tuple[Claim, ...], amounts: Amounts) -> Hold | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
@@ -17,8 +17,9 @@ from tollway.cli.output import clean, dollars, print_json, print_table
 
 if TYPE_CHECKING:
     from tollway.admin.context import Context
-    from tollway.admin.key_terms import BudgetTerms
-    from tollway.admin.key_view import BudgetView, KeyView, MintedKey
+    from tollway.admin.key_view import KeyView, MintedKey
+    from tollway.admin.standing import BudgetView
+    from tollway.admin.terms import BudgetTerms
 
 T = TypeVar("T")
 
@@ -61,9 +62,12 @@ def create(
     The key alone goes to standard output: KEY=$(tollway keys create --name ci).
     """
     from tollway.admin import keys as actions
-    from tollway.admin.key_terms import LimitTerms, NewKey
+    from tollway.admin.key_terms import NewKey
+    from tollway.admin.terms import LimitTerms
 
-    limits = {name: value for name, value in (("rpm", rpm), ("tpm", tpm), ("parallel", parallel)) if value}
+    limits: dict[str, Any] = {
+        name: value for name, value in (("rpm", rpm), ("tpm", tpm), ("parallel", parallel)) if value
+    }
     body = NewKey(
         name=name,
         models=tuple(part.strip() for part in models.split(",") if part.strip()) if models else (),
@@ -166,7 +170,7 @@ async def _all(context: Context) -> list[KeyView]:
 
 
 def _budget(text: str) -> BudgetTerms:
-    from tollway.admin.key_terms import BudgetTerms
+    from tollway.admin.terms import BudgetTerms
     from tollway.config import units
     from tollway.model.money import to_usd
 

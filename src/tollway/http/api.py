@@ -1,26 +1,29 @@
 """The native admin API under ``/api``: one route for each admin action, made from the action's declaration.
 
-Nobody but the administrator passes the door, whatever the path. Imported at the first such request.
+Whoever passes the door is the administrator, a user or a virtual key; what each may do, the actions decide.
+Imported at the first such request.
 """
 
 from __future__ import annotations
 
 import difflib
 import logging
+import os
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 import msgspec
 from fastapi import FastAPI, Request
-from fastapi.responses import Response
+from fastapi.responses import FileResponse, Response
 from msgspec import Struct
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tollway.admin.action import Action
+from tollway.admin import tokens
+from tollway.admin.action import Action, File
 from tollway.admin.actions import ACTIONS
 from tollway.admin.context import Actor, Context
 from tollway.errors import (
@@ -38,12 +41,16 @@ from tollway.errors import (
 from tollway.http.api_document import PREFIX, document
 from tollway.http.api_reference import reference_page
 from tollway.model.key import Principal
+from tollway.pipeline.authenticate import credential
 from tollway.wire.formats.openai_errors import error_body
 
 S = TypeVar("S", bound=Struct)
 
 BODY_LIMIT = 1024 * 1024
-_PRINCIPAL, _REQUEST_ID = "tollway.principal", "tollway.request_id"
+OPEN_TO_KEYS = (PREFIX + "/keys/self", PREFIX + "/usage", PREFIX + "/events")
+"""What a virtual key may ask of itself."""
+
+_ACTOR = "tollway.actor"
 
 _log = logging.getLogger(__name__)
 
@@ -55,8 +62,8 @@ def create_api(
 ) -> ASGIApp:
     """The API as an ASGI app that takes whole paths (``/api/keys``).
 
-    ``authorize`` turns request headers into a principal or raises a GatewayError; anybody but the
-    administrator is turned away. ``request_id`` makes the value of ``x-tollway-request-id``.
+    ``authorize`` turns request headers into a principal or raises a GatewayError. Users come with tokens of their own;
+    a virtual key is let in to see itself, nobody else at all. ``request_id`` makes ``x-tollway-request-id``.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     for action in ACTIONS:
@@ -78,19 +85,21 @@ def create_api(
     app.add_api_route(PREFIX + "/docs", docs, methods=["GET"], name="docs")
     app.add_exception_handler(GatewayError, _refused)
     app.add_exception_handler(HTTPException, _unrouted)
-    return _Door(app, authorize, request_id)
+    return _Door(app, context, authorize, request_id)
 
 
 class _Door:
-    """Stands before every route: gives the request its id, lets only the administrator in."""
+    """Stands before every route: gives the request its id, and knows who asks."""
 
     def __init__(
         self,
         app: ASGIApp,
+        context: Context,
         authorize: Callable[[list[tuple[bytes, bytes]]], Principal],
         request_id: Callable[[], str],
     ) -> None:
         self.app = app
+        self._context = context
         self._authorize = authorize
         self._request_id = request_id
 
@@ -112,37 +121,52 @@ class _Door:
             await send(message)
 
         try:
-            principal = self._authorize(list(scope["headers"]))
-            _refuse_others(principal)
+            actor = await self._actor(list(scope["headers"]), request_id)
+            _refuse_others(actor, scope["path"])
         except GatewayError as error:
             await _answer(error)(scope, receive, stamped)
             return
-        inner = {**scope, _PRINCIPAL: principal, _REQUEST_ID: request_id}
-        await self.app(inner, receive, stamped)
+        await self.app({**scope, _ACTOR: actor}, receive, stamped)
+
+    async def _actor(self, headers: list[tuple[bytes, bytes]], request_id: str) -> Actor:
+        """A user by the token it sends; everybody else as requests for models know them."""
+        sent = credential(dict(headers))
+        if sent is not None and sent.startswith(tokens.PREFIX.encode()):
+            return await tokens.holder(self._context, sent, "api", request_id)
+        return Actor(principal=self._authorize(headers), via="api", request_id=request_id)
 
 
-def _refuse_others(principal: Principal) -> None:
-    if principal.kind == "key":
-        raise Forbidden("virtual keys call models; the admin API takes the admin key")
-    if principal.kind != "admin":
-        raise InvalidKey("the admin API takes the admin key: send it as Authorization: Bearer …")
+def _refuse_others(actor: Actor, path: str) -> None:
+    if actor.user is not None or actor.principal.kind == "admin":
+        return
+    if actor.principal.kind == "key":
+        if path not in OPEN_TO_KEYS:
+            raise Forbidden(
+                "virtual keys call models and see themselves; the rest takes the admin key or a user's token"
+            )
+        return
+    raise InvalidKey(
+        "the admin API takes the admin key or a user's token: send it as Authorization: Bearer …"
+    )
 
 
 def _endpoint(action: Action[..., Struct], context: Context) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        actor = Actor(principal=request.scope[_PRINCIPAL], via="api", request_id=request.scope[_REQUEST_ID])
+        actor: Actor = request.scope[_ACTOR]
         try:
             arguments: dict[str, Struct | str] = dict(_path(request.path_params))
             query = _query(request)
-            as_csv = action.csv is not None and _wants_csv(query)
+            format = _format(query, action.formats)
             if action.query is not None:
                 arguments["query"] = _converted(query, action.query)
             elif query:
                 raise BadRequest(f"unknown query parameter {min(query)}", param=min(query))
             if action.body is not None:
                 arguments["body"] = await _body(request, action.body)
+            if format in action.files:
+                return _sent(await action.file(format, context.acting(actor), **arguments))
             result = await action(context.acting(actor), **arguments)
-            if as_csv and action.csv is not None:
+            if format == "csv" and action.csv is not None:
                 return Response(action.csv(result), media_type="text/csv")
             return _json(result, action.status)
         except (GatewayError, ClientDisconnect):
@@ -175,11 +199,26 @@ def _query(request: Request) -> dict[str, str]:
     return found
 
 
-def _wants_csv(query: dict[str, str]) -> bool:
+def _format(query: dict[str, str], formats: tuple[str, ...]) -> str:
+    if not formats:
+        return "json"
     wanted = query.pop("format", "json")
-    if wanted not in ("json", "csv"):
-        raise BadRequest("format must be json or csv", param="format")
-    return wanted == "csv"
+    if wanted not in formats:
+        raise BadRequest(f"format must be {', '.join(formats[:-1])} or {formats[-1]}", param="format")
+    return wanted
+
+
+def _sent(file: File) -> Response:
+    """A file in pieces, deleted when it was sent or the client went away."""
+    return _TakenFile(file.path, media_type=file.media_type, filename=file.name)
+
+
+class _TakenFile(FileResponse):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            os.unlink(self.path)
 
 
 def _converted(given: dict[str, str], into: type[S]) -> S:

@@ -21,7 +21,7 @@ Object: TypeAlias = dict[str, Json]
 _REFUSALS = {
     "400": "The request is wrong; `param` names the field.",
     "401": "No valid credential was sent.",
-    "403": "The credential is not the administrator's.",
+    "403": "The credential has no such permission.",
     "404": "Nothing has this id or name.",
     "409": "The request contradicts what is there.",
     "413": "The body is larger than 1 MiB.",
@@ -64,7 +64,8 @@ def document(actions: Iterable[Action[..., Struct]]) -> Object:
         "info": {
             "title": "Tollway admin API",
             "version": tollway.__version__,
-            "description": "Keys, spend, models and configuration. Every call takes the admin key.",
+            "description": "Keys, tenants, spend, models and configuration. "
+            "Every call takes the admin key or a user's token, and shows no more than its holder may see.",
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}, {"x-api-key": []}],
@@ -112,6 +113,8 @@ def _operation(action: Action[..., Struct]) -> Object:
     content: Object = {"application/json": {"schema": _reference(action.result)}}
     if action.csv is not None:
         content["text/csv"] = {"schema": {"type": "string"}}
+    if action.files:
+        content["application/vnd.apache.parquet"] = {"schema": {"type": "string", "format": "binary"}}
     if "{" in action.path:
         statuses.append("404")
     if action.body is not None:
@@ -172,8 +175,8 @@ def _query_parameters(action: Action[..., Struct]) -> list[Json]:
         _, components = msgspec.json.schema_components([action.query], ref_template=_SCHEMAS)
         for name, schema in components[action.query.__name__]["properties"].items():
             found.append(_query_parameter(name, _without_null(schema)))
-    if action.csv is not None:
-        found.append(_query_parameter("format", {"enum": ["json", "csv"], "default": "json"}))
+    if action.formats:
+        found.append(_query_parameter("format", {"enum": list(action.formats), "default": "json"}))
     return found
 
 

@@ -115,6 +115,18 @@ async def counted(
             await asyncio.sleep(0)
 
 
+async def recorded(
+    ceilings: Iterable[Ceiling], now: float, events: Events, adjustments: Adjusting
+) -> dict[str, int]:
+    """What the budgets among ``ceilings`` have spent by the ledger alone, for who has no spool: a command beside a
+    server. Raises StoreUnavailable."""
+    groups = _groups((each for each in ceilings if each.claim.per), now)
+    for group in groups:
+        await group.read(events, now, _iso(now))
+    since = {each.name: each.since or None for group in groups for each in group.budgets()}
+    return _result(groups, await adjustments.sums(since) if since else {}).spent
+
+
 class _Counter:
     """One ceiling and what was found for it."""
 

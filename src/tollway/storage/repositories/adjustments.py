@@ -69,14 +69,11 @@ class Adjustments:
             lambda connection: [_entry(row) for row in connection.execute(query).mappings()]
         )
 
-    async def of(self, counters: Iterable[str], limit: int) -> list[Adjustment]:
-        """The newest entries of some counters, newest first."""
-        query = (
-            select(adjustments)
-            .where(adjustments.c.counter.in_(list(counters)))
-            .order_by(adjustments.c.time.desc(), adjustments.c.id)
-            .limit(limit)
-        )
+    async def of(self, counters: Iterable[str] | None, limit: int) -> list[Adjustment]:
+        """The newest entries of some counters (None: of all), newest first."""
+        query = select(adjustments).order_by(adjustments.c.time.desc(), adjustments.c.id).limit(limit)
+        if counters is not None:
+            query = query.where(adjustments.c.counter.in_(list(counters)))
         return await self._database.read(
             lambda connection: [_entry(row) for row in connection.execute(query).mappings()]
         )
