@@ -35,6 +35,7 @@ MODULES = (
     "pipeline/relay.py",
     "pipeline/reserve.py",
     "pipeline/resolve.py",
+    "pipeline/retrying.py",
     "pipeline/serve.py",
     "pipeline/services.py",
     "pipeline/snapshot.py",

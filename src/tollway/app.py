@@ -48,6 +48,7 @@ from tollway.providers.upstream import Upstream
 from tollway.shared.claims import Ceiling, claims_of, every_ceiling
 from tollway.shared.interface import Claim, Crossing
 from tollway.shared.memory import MemoryCounters
+from tollway.shared.periods import period
 from tollway.sharing import Elsewhere, Notice, Sharing
 from tollway.sinks import open_sinks
 from tollway.storage.segments import Position
@@ -152,6 +153,8 @@ class Process:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stored: list[VirtualKey] = []
         self._directory = Directory()
+        self._customers: list[str] = []
+        self._met_customers = False
         self._stored_generation = -1
         self._keys_read = settings.database is None
         self._seeded: set[str] = set()
@@ -203,6 +206,7 @@ class Process:
             tokens=self._counter,
             responses=self.responses,
             background=self.background,
+            full=lambda id, seconds: self.sharing.tell_soon("full", f"{seconds:.1f} {id}"),
             holdings=self._holdings(settings, data_dir),
         )
         if self.database is None:
@@ -420,6 +424,7 @@ class Process:
         stored = await self.keys.all()
         self._directory = await self.tenants.directory()
         directory = joined(self.settings.directory, self._directory)
+        await self._meet_customers(directory)
         await self._seed([*self.settings.keys, *stored], directory)
         if generation != self._stored_generation:
             await self._remember.keep(stored, self._directory)
@@ -442,11 +447,33 @@ class Process:
 
     def _ceilings(self) -> Iterable[Ceiling]:
         directory = joined(self.settings.directory, self._directory)
-        return every_ceiling([*self.settings.keys, *self._stored], directory)
+        return every_ceiling([*self.settings.keys, *self._stored], directory, self._customers)
 
     def _counted(self) -> Iterable[Ceiling]:
         """Nothing while counters are not what the ledger says."""
         return () if self._unseeded or not self._keys_read else self._ceilings()
+
+    async def _meet_customers(self, directory: Directory) -> None:
+        """Once: the end users whose budgets began before this process. Raises StoreUnavailable."""
+        budgets = [
+            budget
+            for tenant in directory.tenants
+            if (tenant.level, tenant.id) == ("customer", "default")
+            for budget in tenant.terms.budgets
+        ]
+        if self._met_customers or not budgets or self.database is None:
+            return
+        from tollway.storage.repositories.customers import seen
+
+        now = time.time()
+        begun = min(
+            now - int(each.per[:-1]) * 86400  # whenever it was counted from, it is not longer ago
+            if each.per.endswith("d")
+            else period(each.per, now, 0.0, each.zone, each.first_day, each.first_month)[0]
+            for each in budgets
+        )
+        self._customers = await seen(self.database, iso(begun)[:10] if begun else "")
+        self._met_customers = True
 
     async def _seed(self, keys: list[VirtualKey], directory: Directory) -> None:
         """Set what budgets not counted from the ledger yet have spent, and what windows admitted before this process
@@ -457,7 +484,7 @@ class Process:
 
         ceilings = [
             ceiling
-            for ceiling in every_ceiling(keys, directory)
+            for ceiling in every_ceiling(keys, directory, self._customers)
             if ceiling.claim.counter not in self._seeded
             or (ceiling.claim.per and not self.counters.known(ceiling.claim))
         ]
@@ -583,7 +610,12 @@ class Process:
             self._nudge.clear()
 
     def _heard(self, notice: Notice) -> None:
-        """Another process changed something."""
+        """Another process changed something, or learned it."""
+        if notice.what == "full":
+            seconds, _, deployment = notice.id.partition(" ")
+            with suppress(ValueError):
+                self._habits.headroom(deployment).refused(float(seconds), time.monotonic())
+            return
         if notice.what == "rows":
             self._nudge.set()
         elif notice.what == "file":

@@ -438,3 +438,47 @@ def _seconds(text: str) -> int:
 
 async def _ready(running: Gateway) -> bool:
     return bool((await running.readiness())["status"] == "ready")
+
+
+async def test_end_users_nobody_declared_keep_what_they_spent(
+    tmp_path: Path, upstream: RunningSimulator
+) -> None:
+    """Every level's budgets stand after a restart where they stood: a team's, and an end user's who is only named by
+    requests."""
+    fast = 3 * (8 * OUTPUT + 40 * INPUT)
+    settings = config(
+        upstream,
+        key("member", team="crew"),
+        key("other"),
+        teams=[{"name": "crew", "budget": {"usd": usd(fast)}}],
+        customers=[{"name": "default", "budget": {"usd": usd(fast), "per": "month"}}],
+    )
+    running = Gateway(tmp_path, settings)
+    try:
+        await running.start()
+
+        async def spend(name: str, **more: object) -> list[int]:
+            statuses = []
+            for _ in range(12):
+                reply = await running.ask(chat("fast", max_tokens=8, **more), key=token(name))
+                statuses.append(reply.status)
+            return statuses
+
+        for name, more in (("member", {}), ("other", {"user": "visitor"})):
+            statuses = await spend(name, **more)
+            assert statuses[0] == 200
+            assert statuses[-1] == 402
+        assert (
+            await running.ask(chat("fast", max_tokens=8, user="somebody else"), key=token("other"))
+        ).status == 200
+        assert await running.stop() == 0
+        await running.start()
+        assert (await running.ask(chat("fast", max_tokens=8), key=token("member"))).status == 402
+        assert (
+            await running.ask(chat("fast", max_tokens=8, user="visitor"), key=token("other"))
+        ).status == 402
+        assert (
+            await running.ask(chat("fast", max_tokens=8, user="somebody else"), key=token("other"))
+        ).status == 200
+    finally:
+        running.kill()

@@ -16,14 +16,13 @@ from tollway.errors import (
     UpstreamError,
     UpstreamMalformed,
     UpstreamTimeout,
-    UpstreamUnreachable,
 )
 from tollway.model.clocks import Clocks
-from tollway.model.deployment import Retry
 from tollway.pipeline import meter
 from tollway.pipeline.record import Attempt
 from tollway.pipeline.reserve import input_tokens
 from tollway.pipeline.resolve import Call
+from tollway.pipeline.retrying import wait
 from tollway.pipeline.services import Services
 from tollway.pipeline.snapshot import Target
 from tollway.pipeline.translate import Begun, Speech, read_beginning, read_whole, speak
@@ -100,10 +99,10 @@ async def dispatch(call: Call, app: Services) -> Reply:
                 failure = error
                 if error.retry_after is not None and error.http_status in FULL:
                     _pass_over(target, error.retry_after, app)
-                wait = _wait(error, retry, turn, app) if number < MAX_ATTEMPTS else None
-                if wait is None:
+                pause = wait(error, retry, turn, app.jitter) if number < MAX_ATTEMPTS else None
+                if pause is None:
                     break
-                await asyncio.sleep(wait)
+                await asyncio.sleep(pause)
         if isinstance(failure, UpstreamError) and (number >= MAX_ATTEMPTS or not failure.fallback):
             break
     if failure is None:
@@ -245,21 +244,3 @@ def _remaining(clocks: Clocks, call: Call, app: Services) -> Clocks:
     """The total clock runs over all tries of a request: give this one what is left of it."""
     left = clocks.total - (app.clock() - call.request.started)
     return replace(clocks, total=max(left, 0.001))
-
-
-def _wait(error: UpstreamError, retry: Retry, turn: int, app: Services) -> float | None:
-    """Seconds until the same target is tried again; None: not again."""
-    if turn + 1 >= retry.attempts or not error.retryable or not _covers(retry, error):
-        return None
-    backoff = 0.25 * 2.0**turn * (0.75 + 0.5 * app.jitter())
-    wait = backoff if error.retry_after is None else max(error.retry_after, 0.0)
-    return wait if wait <= retry.max_wait else None
-
-
-def _covers(retry: Retry, error: UpstreamError) -> bool:
-    if isinstance(error, UpstreamTimeout):
-        return ("connect" if error.clock == "connect" else "timeout") in retry.on
-    if isinstance(error, UpstreamUnreachable):
-        return "connect" in retry.on
-    status = error.http_status
-    return str(status) in retry.on or f"{status // 100}xx" in retry.on

@@ -115,9 +115,11 @@ class Groups:
         return tuple(found)
 
 
-def every_ceiling(keys: Iterable[VirtualKey], directory: Directory) -> Iterator[Ceiling]:
+def every_ceiling(
+    keys: Iterable[VirtualKey], directory: Directory, customers: Iterable[str] = ()
+) -> Iterator[Ceiling]:
     """What has to be counted over the whole installation: for seeding counters, and for forgetting others. Members are
-    those with a membership or a key; undeclared customers are not among them (they begin when they come)."""
+    those with a membership or a key; ``customers`` are end users that were seen, declared or not."""
     groups = Groups(directory)
     tenants = {(tenant.level, tenant.id): tenant for tenant in directory.tenants}
     members: dict[tuple[str, str, str], Membership | None] = {
@@ -131,6 +133,11 @@ def every_ceiling(keys: Iterable[VirtualKey], directory: Directory) -> Iterator[
                     members.setdefault((level, id, key.user), None)
     for tenant in directory.tenants:
         yield from ceilings_of_tenant(tenant, groups)
+    default = tenants.get(("customer", "default"))
+    if default is not None:
+        for customer in customers:
+            if ("customer", customer) not in tenants:
+                yield from ceilings_of_customer(customer, None, default, groups)
     for (level, id, user), membership in members.items():
         within = tenants.get((level, id))  # type: ignore[arg-type]
         if within is not None:

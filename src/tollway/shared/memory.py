@@ -597,7 +597,8 @@ class MemoryCounters:
         return self.open
 
     def prune(self, keep: frozenset[str] | set[str]) -> None:
-        """Forget windows nothing is counted in and counters that no key of ``keep`` (counter names) claims."""
+        """Forget windows nothing is counted in and counters that nobody in ``keep`` (counter names) claims. Budgets of
+        customers stay until their period ends: end users need not be declared to have one."""
         now = self.clock()
         self._seated.clear()
         for name, state in list(self._states.items()):
@@ -605,7 +606,7 @@ class MemoryCounters:
                 state.slide(now)
                 if not state.parts:
                     del self._states[name]
-            elif name not in keep and not state.held:
+            elif name not in keep and not state.held and not _of_customer(name, state, now):
                 del self._states[name]
 
     def _begin(self, claim: Claim, now: float) -> _Window | _Purse | _Slots:
@@ -618,6 +619,10 @@ class MemoryCounters:
             state = _Purse(claim, now)
         self._states[claim.counter] = state
         return state
+
+
+def _of_customer(name: str, state: _Purse | _Slots, now: float) -> bool:
+    return name.startswith("customer:") and isinstance(state, _Purse) and now < state.end
 
 
 def _tighter(seat: _Seat, than: _Seat) -> bool:
