@@ -1069,7 +1069,9 @@ async def test_either_door_ends_a_silent_session_and_one_that_is_too_long(door: 
 
 async def test_either_door_cuts_off_who_does_not_read(door: Door) -> None:
     narrow = socket.socket()
-    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)  # before it connects: it does not grow then
+    narrow.setsockopt(
+        socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16
+    )  # before it connects: it does not grow then
     narrow.connect(("127.0.0.1", door.port))
     async with through(door, query="model=flood", max_queue=1, compression=None, sock=narrow) as raw:
         await Spoken(raw).say(hello(), ALOUD)  # 10 MB of it, more than the gateway's socket takes
