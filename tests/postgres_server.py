@@ -123,6 +123,12 @@ class PostgresServer:
         assert done.returncode == 0, f"{statement}: {done.stderr}"
         return done.stdout.strip()
 
+    def copy(self, database: str, name: str) -> None:
+        """Make a database like another, which nobody is connected to."""
+        # Where it can be chosen, copying files is the quicker way.
+        chosen = int(self.sql("SHOW server_version_num")) >= 150000
+        self.sql(f"CREATE DATABASE {name} TEMPLATE {database}{' STRATEGY FILE_COPY' if chosen else ''}")
+
     @property
     def _environ(self) -> dict[str, str]:
         return {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": str(self._base), "PGTZ": "UTC"}

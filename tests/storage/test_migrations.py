@@ -20,6 +20,7 @@ from tollway.errors import StoreUnavailable
 from tollway.storage import migrate
 from tollway.storage.engine import Database
 from tollway.storage.migrations import HEAD, URL_VARIABLE, upgrade_apart
+from tollway.storage.partitions import make, month_of
 from tollway.storage.sqlite import SqliteDatabase
 from tollway.storage.tables import metadata
 
@@ -195,6 +196,8 @@ async def test_the_previous_version_runs_on_this_schema(tmp_path: Path, postgres
 
 
 def _lives(connection: Connection, table: Table) -> None:
+    if connection.dialect.name == "postgresql":
+        make(connection, [month_of("x")])
     row = {column.name: _some(column.type) for column in table.columns if column.server_default is None}
     connection.execute(table.insert().values(**row))
     found = connection.execute(table.select()).mappings().one()

@@ -138,6 +138,7 @@ async def test_ready_says_what_is_missing(tmp_path: Path, database: SqliteDataba
     await empty.close()
 
 
+@pytest.mark.parametrize("small_disk", [4], indirect=True)
 async def test_a_full_disk_is_an_error_and_not_a_loss(small_disk: Path) -> None:
     database = Database.open("sqlite:///ledger.db", small_disk)
     await database.migrate()
