@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import csv
+import io
 import json
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 
 from tollway.cli.output import dollars
@@ -89,6 +95,51 @@ def test_nothing_to_show(inside: Run, record: Callable[[list[UsageEvent]], None]
     assert without.returncode == 1
     record([])
     assert inside("usage").stdout == "Nothing was recorded since 7d.\n"
+
+
+def test_only_what_is_asked_for(inside: Run, record: Callable[[list[UsageEvent]], None]) -> None:
+    record(EVENTS)
+    data = json.loads(inside("usage", "--only", "team=core", "--only", "model=fast", "--json").stdout)
+    assert [row["key"] for row in data["data"]] == ["ci"]
+    data = json.loads(inside("usage", "--by", "hour", "--since", "3d", "--limit", "1", "--json").stdout)
+    assert (len(data["data"]), data["groups"]) == (1, 2)
+    assert inside("usage", "--only", "colour=red").returncode == 2
+    assert inside("usage", "--by", "day", "--tz", "Mars/Base").returncode == 2
+
+
+def test_files(inside: Run, record: Callable[[list[UsageEvent]], None], tmp_path: Path) -> None:
+    record(EVENTS)
+    lines = inside("usage", "--by", "model", "--format", "csv").stdout.splitlines()
+    assert lines[0].startswith("model,requests,")
+    assert len(lines) == 4
+    focus = inside("usage", "--format", "focus", "--since", "60d").stdout
+    costs = [float(line["BilledCost"]) for line in csv.DictReader(io.StringIO(focus))]
+    assert sum(costs) == 57.5
+    for format in ("parquet", "focus-parquet"):
+        path = tmp_path / f"usage.{format}"
+        done = inside("usage", "--format", format, "-o", str(path))
+        assert (done.returncode, done.stdout) == (0, "")
+        assert pyarrow.parquet.read_table(path).num_rows == 2 + (format != "parquet")
+
+
+def test_roll_ups_are_verified_and_made_anew(
+    inside: Run, record: Callable[[list[UsageEvent]], None], tmp_path: Path
+) -> None:
+    record(EVENTS)
+    assert inside("usage", "--verify").stdout == "The roll-ups say what the events say.\n"
+    (path,) = tmp_path.rglob("*.db")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE rollups_hourly SET cost_nano_usd = cost_nano_usd + 1 WHERE model = 'own'")
+    done = inside("usage", "--verify")
+    assert done.returncode == 1
+    assert "model own, provider openai, upstream_model own: cost_nano_usd is 1 in the roll-ups" in done.stdout
+    assert "--rebuild" in done.stderr
+    done = inside("usage", "--rebuild")
+    assert (done.returncode, done.stdout.splitlines()) == (
+        0,
+        ["The roll-ups of 3 days were made anew.", "The roll-ups say what the events say."],
+    )
+    assert json.loads(inside("usage", "--verify", "--json").stdout)["differences"] == []
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,14 @@ import io
 import json
 import re
 import socket
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
 import httpx2
 import msgspec
+import pyarrow.parquet
 import pytest
 import uvicorn
 
@@ -33,12 +35,12 @@ from tollway.model.usage import Usage
 from tollway.shared.claims import claims_of
 from tollway.shared.memory import MemoryCounters
 from tollway.storage.engine import Database
-from tollway.storage.repositories.events import Events
 from tollway.storage.repositories.adjustments import Adjustments
 from tollway.storage.repositories.admin_tokens import AdminTokens
+from tollway.storage.repositories.events import Events
 from tollway.storage.repositories.keys import Keys
-from tollway.storage.repositories.tenants import Tenants
 from tollway.storage.repositories.ledger import Ledger, read_entry
+from tollway.storage.repositories.tenants import Tenants
 from tollway.storage.segments import BEGINNING, Position
 
 ADMIN_KEY = "tw-admin-0123456789abcdef"
@@ -457,6 +459,45 @@ async def test_usage_is_summed(gateway):
     assert {line["model"] for line in lines} == {"fast", "'=evil()"}
     total = (await gateway.client.get("/api/usage")).json()
     assert total["total"] == total["data"][0]
+
+
+async def test_usage_as_files(gateway, tmp_path):
+    gateway.spend()
+    gateway.spend(cost_nano_usd=100)
+    before = set(Path(tempfile.gettempdir()).glob("tollway-*"))
+    for format, name, media in (
+        ("focus", "focus.csv", "text/csv"),
+        ("focus-parquet", "focus.parquet", "application/vnd.apache.parquet"),
+        ("parquet", "usage.parquet", "application/vnd.apache.parquet"),
+    ):
+        answer = await gateway.client.get("/api/usage", params={"group_by": "model", "format": format})
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith(media)
+        assert name in answer.headers["content-disposition"]
+        path = tmp_path / name
+        path.write_bytes(answer.content)
+        if name == "focus.csv":
+            (row,) = csv.DictReader(io.StringIO(answer.text))
+            assert row["BilledCost"] == "0.000025"
+        else:
+            assert pyarrow.parquet.read_table(path).num_rows == 1
+    assert set(Path(tempfile.gettempdir()).glob("tollway-*")) <= before
+    refused = await gateway.client.get("/api/usage", params={"format": "xlsx"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "format")
+    refused = await gateway.client.get("/api/keys", params={"format": "csv"})
+    assert refused.status_code == 400
+
+
+async def test_a_correction(gateway):
+    gateway.spend()
+    (wrong,) = (await gateway.client.get("/api/events")).json()["data"]
+    body = {"corrects": wrong["id"], "cost_nano_usd": -900, "reference": "7", "note": "billed twice"}
+    answer = await gateway.client.post("/api/events/corrections", json=body)
+    assert answer.status_code == 201
+    assert (answer.json()["corrects"], answer.json()["outcome"]) == (wrong["id"], "correction")
+    assert (await gateway.client.post("/api/events/corrections", json=body)).status_code == 409
+    total = (await gateway.client.get("/api/usage")).json()["total"]
+    assert (total["cost_nano_usd"], total["corrections"]) == (wrong["cost_nano_usd"] - 900, 1)
 
 
 async def test_spend_of_a_key_without_a_budget_comes_from_the_ledger(gateway):

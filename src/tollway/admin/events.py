@@ -11,9 +11,10 @@ from msgspec import Meta, Raw, Struct
 
 from tollway.admin.action import action
 from tollway.admin.context import Context
+from tollway.admin.region import region_of
 from tollway.admin.times import ago, is_span, iso
 from tollway.errors import Conflict
-from tollway.model.event import NO_RAW_USAGE, UsageEvent, UsageFilter
+from tollway.model.event import NO_RAW_USAGE, Outcome, UsageEvent, UsageFilter
 from tollway.model.usage import Usage
 
 if TYPE_CHECKING:
@@ -46,15 +47,25 @@ class Event(UsageEvent, frozen=True, kw_only=True, omit_defaults=False):
     raw_usage: Raw = msgspec.field(default_factory=lambda: NO_RAW_USAGE)
 
 
-_event = msgspec.json.Decoder(Event).decode
+shown = msgspec.json.Decoder(Event).decode
+"""An event as it is kept, in today's shape."""
 
 
 class EventQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which events to read: every given field must match. ``key`` is an id or a name."""
 
-    key: str | None = None
+    organization: str | None = None
     team: str | None = None
+    project: str | None = None
+    user: str | None = None
+    customer: str | None = None
+    tag: str | None = None
+    key: str | None = None
+    endpoint: str | None = None
     model: str | None = None
+    provider: str | None = None
+    upstream_model: str | None = None
+    outcome: Outcome | None = None
     since: Since | None = None
     until: Until | None = None
     request_id: str | None = None
@@ -78,18 +89,17 @@ async def list_(context: Context, query: EventQuery) -> EventPage:
     """
     ledger = ledger_of(context)
     now = context.clock()
+    same = [name for name in UsageFilter.__struct_fields__ if name not in ("since", "until")]
     wanted = UsageFilter(
-        key=query.key,
-        team=query.team,
-        model=query.model,
-        request_id=query.request_id,
+        **{name: getattr(query, name) for name in same},
         since=moment(query.since, now),
         until=moment(query.until, now),
     )
+    region = region_of(context.sight("events.read"))
     await caught_up(context)
-    page = await ledger.page(wanted, query.limit, query.cursor)
+    page = await ledger.page(wanted, query.limit, query.cursor, region)
     # Read and written again, not passed on: an event of an older version is then shown in today's shape.
-    return EventPage(data=tuple(_event(each) for each in page.events), next_cursor=page.next_cursor)
+    return EventPage(data=tuple(shown(each) for each in page.events), next_cursor=page.next_cursor)
 
 
 def ledger_of(context: Context) -> Events:

@@ -34,6 +34,13 @@ async def admin_context(settings: Settings, *, create: bool) -> AsyncIterator[Co
 
     Raises ConfigError for a stateless configuration, StoreUnavailable when the database is away.
     """
+    async with opened(settings, create=create) as database:
+        yield _context(settings, database)
+
+
+@asynccontextmanager
+async def opened(settings: Settings, *, create: bool = False) -> AsyncIterator[Database]:
+    """The database itself; see ``admin_context``."""
     if settings.database is None:
         place = settings.source or "TOLLWAY_DATABASE_URL"
         raise ConfigError(
@@ -48,7 +55,7 @@ async def admin_context(settings: Settings, *, create: bool) -> AsyncIterator[Co
             await database.migrate()
         else:
             await database.ready()
-        yield _context(settings, database)
+        yield database
     finally:
         await database.close()
 
