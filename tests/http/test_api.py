@@ -464,7 +464,7 @@ async def test_usage_is_summed(gateway):
 async def test_usage_as_files(gateway, tmp_path):
     gateway.spend()
     gateway.spend(cost_nano_usd=100)
-    before = set(Path(tempfile.gettempdir()).glob("tollway-*"))
+    before = set(Path(tempfile.gettempdir()).glob("tollway-*-[uf]*.*"))
     for format, name, media in (
         ("focus", "focus.csv", "text/csv"),
         ("focus-parquet", "focus.parquet", "application/vnd.apache.parquet"),
@@ -481,7 +481,9 @@ async def test_usage_as_files(gateway, tmp_path):
             assert row["BilledCost"] == "0.000025"
         else:
             assert pyarrow.parquet.read_table(path).num_rows == 1
-    assert set(Path(tempfile.gettempdir()).glob("tollway-*")) <= before
+    async with asyncio.timeout(30):
+        while set(Path(tempfile.gettempdir()).glob("tollway-*-[uf]*.*")) - before:
+            await asyncio.sleep(0.01)
     refused = await gateway.client.get("/api/usage", params={"format": "xlsx"})
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "format")
     refused = await gateway.client.get("/api/keys", params={"format": "csv"})
