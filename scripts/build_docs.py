@@ -130,6 +130,8 @@ _CHANGES: dict[str, str] = {
     "Map": "`{field}`: {values}",
     "Role": "role `{field}` becomes `{to}`",
     "Flatten": "text parts in `{field}` become one string",
+    "Strip": "{names} of `{field}` are left out",
+    "Ids": "ids of tool calls in `{field}` become {length} letters and digits",
 }
 
 
@@ -139,6 +141,7 @@ def _change(quirk: Quirk) -> str:
     fields["max"] = "any" if fields.get("max") is None else fields["max"]
     fields["value"] = str(fields.get("value")).lower()
     fields["values"] = ", ".join(f"`{a}` becomes `{b}`" for a, b in (fields.get("values") or {}).items())
+    fields["names"] = " and ".join(f"`{name}`" for name in fields.get("names") or ())
     text = _CHANGES[type(quirk).__name__].format(**fields)
     return f"{text} (in {', '.join(quirk.on)})" if quirk.on else text
 

@@ -53,7 +53,9 @@ def test_entry(entry: CatalogEntry) -> None:
     assert {*entry.endpoints, *native} <= ENDPOINTS.keys()
     assert entry.paths.keys() <= set(entry.endpoints)
     assert len(set(entry.endpoints)) == len(entry.endpoints) > 0
-    assert {endpoint for quirk in entry.quirks for endpoint in quirk.on} <= set(entry.endpoints)
+    elsewhere = {LANGUAGES[name].endpoint for name in entry.addresses}
+    assert {endpoint for quirk in entry.quirks for endpoint in quirk.on} <= {*entry.endpoints, *elsewhere}
+    assert set(entry.addresses) <= set(entry.native.languages if entry.native else ())
     assert len(set(map(repr, entry.quirks))) == len(entry.quirks)
     assert bool(entry.auth.name) == (entry.auth.scheme in ("header", "query", "aws"))
     assert len(set(entry.languages)) == len(entry.languages)

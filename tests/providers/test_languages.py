@@ -186,6 +186,7 @@ def test_some_models_are_spoken_to_in_fewer_formats() -> None:
     vertex = make("vertex_ai", project="acme")
     assert vertex.languages_for("gemini-2.5-pro") == ("gemini.generate",)
     assert vertex.languages_for("meta/llama-4-scout") == ("openai.chat",)
+    assert vertex.languages_for("claude-sonnet-4-5@20250929") == ("anthropic.messages",)
     assert make("openai").languages_for("x") == make("openai").languages
 
 

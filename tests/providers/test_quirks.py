@@ -63,6 +63,23 @@ CASES: list[tuple[dict[str, object], str, str]] = [
         '{"messages":[{"content":[{"type":"text","text":"a","cache_control":{}}]},{"content":null},{"role":"x"}]}',
     ),
     ({"flatten": "messages"}, '{"messages":[1,2]}', '{"messages":[1,2]}'),
+    (
+        {"strip": "messages", "names": ["reasoning_content"]},
+        '{"messages":[{"role":"assistant","content":"a","reasoning_content":"b"},{"role":"user","content":"c"}]}',
+        '{"messages":[{"role":"assistant","content":"a"},{"role":"user","content":"c"}]}',
+    ),
+    (
+        {"strip": "messages", "names": ["reasoning_content"]},
+        '{"messages":[{"role":"user","content":"what is reasoning_content?"}]}',
+        '{"messages":[{"role":"user","content":"what is reasoning_content?"}]}',
+    ),
+    (
+        {"ids": "messages", "length": 9},
+        '{"messages":[{"tool_calls":[{"id":"call_1"},{"id":"AbCdEf123"}]},{"tool_call_id":"call_1"},'
+        '{"tool_call_id":"AbCdEf123"}]}',
+        '{"messages":[{"tool_calls":[{"id":"rKSxKBV4V"},{"id":"AbCdEf123"}]},{"tool_call_id":"rKSxKBV4V"},'
+        '{"tool_call_id":"AbCdEf123"}]}',
+    ),
 ]
 
 
@@ -117,3 +134,18 @@ def test_order_matters() -> None:
 def test_what_is_no_quirk_is_refused(table: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="quirk"):
         read_quirks([table])
+
+
+def test_ids_keep_calls_and_results_together() -> None:
+    """Whatever an id was, both sides of it become the same nine letters and digits, and no two the same."""
+    quirks = read_quirks([{"ids": "messages", "length": 9}])
+    names = [f"toolu_{number}" for number in range(200)] + ["call-x/ü", "", "12345678é"]
+    messages = [{"role": "assistant", "tool_calls": [{"id": name, "type": "function"} for name in names]}]
+    messages += [{"role": "tool", "tool_call_id": name} for name in names]  # type: ignore[dict-item]
+    body = msgspec.json.decode(msgspec.json.encode({"messages": messages}), type=dict[str, Raw])
+    after = msgspec.json.decode(apply(quirks, body)["messages"])
+    ids = [call["id"] for call in after[0]["tool_calls"]]
+    assert ids == [message["tool_call_id"] for message in after[1:]]
+    assert len(set(ids)) == len(names)
+    assert all(len(id) == 9 and id.isascii() and id.isalnum() for id in ids)
+    assert apply(quirks, apply(quirks, body)) == apply(quirks, body)

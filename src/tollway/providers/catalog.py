@@ -81,6 +81,15 @@ class Native(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     endpoints: tuple[str, ...] = ()
 
 
+class Address(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a wire format is spoken at this provider, if not where it usually is: ``path`` follows ``base_url``, behind
+    it ``whole`` or, for streams, ``streamed``, with ``{model}`` where the model stands."""
+
+    path: str
+    whole: str
+    streamed: str
+
+
 class CatalogEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One provider. ``name`` is the file's name and what ``type:`` says in the configuration.
 
@@ -96,7 +105,7 @@ class CatalogEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ``local`` marks servers a user runs. ``models`` limits a wire format to the models whose names match one of its
     shell patterns. ``approximate``: the OpenAI-compatible endpoint leaves out what the own API
     does, so that chats are translated into ``native.languages`` and not relayed. ``speaks`` names the languages where
-    the endpoints promise more than is certain.
+    the endpoints promise more than is certain. ``addresses`` of native wire formats that stand elsewhere.
     """
 
     name: str
@@ -117,6 +126,7 @@ class CatalogEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     paths: dict[str, str] = {}
     native: Native | None = None
     models: dict[str, tuple[str, ...]] = {}
+    addresses: dict[str, Address] = {}
     approximate: bool = False
     speaks: tuple[str, ...] = ()
     stream_usage: Literal["ask", "always", "never"] = "ask"

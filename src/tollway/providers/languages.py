@@ -60,14 +60,23 @@ REMEMBERED: Final = 1024
 class Way:
     """How one provider is spoken to in one format. ``lines`` are the header lines of every request."""
 
-    __slots__ = ("_language", "_name", "_query", "_root", "_targets", "_whole", "lines")
+    __slots__ = ("_language", "_name", "_query", "_root", "_streamed", "_targets", "_whole", "lines")
 
-    def __init__(self, name: str, root: str, query: bytes, lines: bytes, path: str | None = None) -> None:
-        """``root`` is the path the format's own follows (``path``, where it is another here), ``query`` a credential
-        that travels there."""
+    def __init__(
+        self,
+        name: str,
+        root: str,
+        query: bytes,
+        lines: bytes,
+        path: str | None = None,
+        streamed: str | None = None,
+    ) -> None:
+        """``root`` is the path the format's own follows (``path`` and ``streamed``, where it has others here),
+        ``query`` a credential that travels there."""
         self._name = name
         self._language = LANGUAGES[name]
         self._whole = path or self._language.whole
+        self._streamed = streamed or self._language.streamed
         self._root = root
         self._query = query
         self._targets: dict[tuple[str, bool], bytes] = {}
@@ -89,7 +98,7 @@ class Way:
 
     def _make(self, model: str, stream: bool) -> bytes:
         language = self._language
-        path = (stream and language.streamed) or self._whole
+        path = (stream and self._streamed) or self._whole
         if "{model}" in path:
             path = path.replace("{model}", _address(self._name, model))
         queries = [language.query.encode("ascii")] if stream and language.query else []
@@ -103,7 +112,7 @@ def _address(language: str, model: str) -> str:
     if not model or model in (".", "..") or not model.isprintable():
         raise BadRequest("The model's name at the provider cannot be part of an address.", param="model")
     if language != "gemini.generate":
-        return quote(model, safe="")
+        return quote(model, safe="@" if language == "anthropic.messages" else "")
     collection, slash, name = model.partition("/")
     if not slash or collection not in ("models", "tunedModels") or name in ("", ".", ".."):
         collection, name = "models", model

@@ -105,7 +105,12 @@ class Provider:
                 stem, auth, defaults = root, entry.auth, entry.headers
             lines = self._head(auth, {**LANGUAGES[name].headers, **defaults})
             query = credential_query(auth, settings.api_key)
-            self._ways[name] = Way(name, stem, query, lines, entry.paths.get(LANGUAGES[name].endpoint))
+            address = entry.addresses.get(name)
+            if address is not None:
+                stem = bare + place.filled(address.path)
+                self._ways[name] = Way(name, stem, query, lines, address.whole, address.streamed)
+            else:
+                self._ways[name] = Way(name, stem, query, lines, entry.paths.get(LANGUAGES[name].endpoint))
 
         self._pass_root = (
             root if native is None else bare + (native_path if native.root is None else native.root)
@@ -131,6 +136,9 @@ class Provider:
             endpoint: tuple(quirk for quirk in entry.quirks if not quirk.on or endpoint in quirk.on)
             for endpoint in entry.endpoints
         }
+        for name in entry.addresses:
+            endpoint = LANGUAGES[name].endpoint
+            self._quirks[endpoint] = tuple(quirk for quirk in entry.quirks if endpoint in quirk.on)
         self._written: dict[str, tuple[Quirk, ...]] = {}
         for name in self.languages:
             endpoint = LANGUAGES[name].endpoint

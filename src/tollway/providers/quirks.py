@@ -1,12 +1,14 @@
 """The closed vocabulary for what a provider wants different in a request body of the common format.
 
-A quirk sees only the top level of a body, a dict of undecoded JSON values. It does not translate between
-formats; what these words cannot say is a codec's work. A catalogue file writes one as ``{rename = "a", to =
-"b"}``.
+A quirk sees only the top level of a body, a dict of undecoded JSON values, and that of its messages. It does not
+translate between formats; what these words cannot say is a codec's work. A catalogue file writes one as
+``{rename = "a", to = "b"}``.
 """
 
 from __future__ import annotations
 
+import hashlib
+import string
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -131,8 +133,57 @@ class Flatten(Quirk, frozen=True, kw_only=True):
             body[self.field] = _encoded(messages)
 
 
-AnyQuirk = Drop | Rename | Clamp | Set | Map | Role | Flatten
-WORDS: Final = ("drop", "rename", "clamp", "set", "map", "role", "flatten")
+class Strip(Quirk, frozen=True, kw_only=True):
+    """``{strip = "messages", names = ["reasoning_content"]}``: fields of messages the provider refuses there."""
+
+    names: tuple[str, ...]
+
+    def change(self, body: Body) -> None:
+        raw = body.get(self.field)
+        if raw is None or not any(name.encode() in bytes(raw) for name in self.names):
+            return
+        messages = _messages(body, self.field)
+        if messages is None or not any(name in message for name in self.names for message in messages):
+            return
+        body[self.field] = _encoded(
+            [{name: raw for name, raw in one.items() if name not in self.names} for one in messages]
+        )
+
+
+class Ids(Quirk, frozen=True, kw_only=True):
+    """``{ids = "messages", length = 9}``: ids of tool calls must be that many letters and digits. One that is not
+    becomes a digest of itself, in the call and in its result alike; one the provider gave out stays."""
+
+    length: int
+
+    def change(self, body: Body) -> None:
+        raw = body.get(self.field)
+        if raw is None or b"tool_call" not in bytes(raw):
+            return
+        messages = _messages(body, self.field)
+        if messages is None:
+            return
+        changed = False
+        for message in messages:
+            calls = _calls(message.get("tool_calls"))
+            exchanged = [self._exchange(call, "id") for call in calls or ()]
+            if any(exchanged):
+                message["tool_calls"] = _encoded(calls)
+                changed = True
+            changed = self._exchange(message, "tool_call_id") or changed
+        if changed:
+            body[self.field] = _encoded(messages)
+
+    def _exchange(self, fields: Body, name: str) -> bool:
+        id = _scalar(fields[name]) if name in fields else None
+        if not isinstance(id, str) or (len(id) == self.length and id.isascii() and id.isalnum()):
+            return False
+        fields[name] = _encoded(_alphanumeric(id, self.length))
+        return True
+
+
+AnyQuirk = Drop | Rename | Clamp | Set | Map | Role | Flatten | Strip | Ids
+WORDS: Final = ("drop", "rename", "clamp", "set", "map", "role", "flatten", "strip", "ids")
 
 
 def read_quirks(tables: Iterable[Mapping[str, object]]) -> tuple[Quirk, ...]:
@@ -171,6 +222,28 @@ def _messages(body: Body, field: str = "messages") -> list[dict[str, Raw]] | Non
         return _decode_messages(value)
     except (msgspec.DecodeError, RecursionError):
         return None
+
+
+def _calls(value: Raw | None) -> list[Body] | None:
+    if value is None:
+        return None
+    try:
+        return _decode_messages(value)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+_LETTERS = string.digits + string.ascii_letters
+
+
+def _alphanumeric(id: str, length: int) -> str:
+    """The same for the same id, another for another: of 9 there are 13 quadrillion."""
+    number = int.from_bytes(hashlib.sha256(id.encode("utf-8", "surrogatepass")).digest())
+    made = ""
+    for _ in range(length):
+        number, rest = divmod(number, len(_LETTERS))
+        made += _LETTERS[rest]
+    return made
 
 
 def _joined(content: Raw | None) -> str | None:

@@ -9,6 +9,7 @@ from tollway.simulator.dialects.anthropic.errors import error_body
 from tollway.simulator.dialects.anthropic.files import FILES
 from tollway.simulator.dialects.anthropic.messages import COUNT_TOKENS, MESSAGES
 from tollway.simulator.dialects.anthropic.models import MODELS, look, unknown
+from tollway.simulator.dialects.anthropic.vertex import VERTEX, is_vertex
 
 _DATE = re.compile(r"20\d\d-\d\d-\d\d")
 """Versions are dates; which of them the vendor knows changes with time."""
@@ -28,6 +29,8 @@ def admit(request: Request, keys: Keys) -> None:
     key = credential(request)
     if key is None:
         raise Refusal(401, "x-api-key header is required")
+    if is_vertex(request) and (keys.required is None or key == keys.required):
+        return  # Google asks for no header of Anthropic's
     if keys.required is not None and key != keys.required:
         raise Refusal(401, "invalid x-api-key")
     if b"anthropic-version" not in request.headers:
@@ -57,7 +60,7 @@ ANTHROPIC = Dialect(
     credential=credential,
     models=MODELS,
     unknown=unknown,
-    routes=FILES,
+    routes=(*FILES, *VERTEX),
     admit=admit,
     ratelimit=(
         b"anthropic-ratelimit-requests-limit: 10000\r\nanthropic-ratelimit-requests-remaining: %(left)d\r\n"
