@@ -117,6 +117,9 @@ def launch(subject: Subject, programs: Programs, folder: Path, mock: int) -> Run
     start = subject.prepare(folder, port, mock)
     log = folder / "log"
     began = time.perf_counter()
+    if start.beside:
+        programs.start(start.beside, core=LOAD_CORE, log=folder / "beside.log", cwd=folder)
+        time.sleep(1.0)
     process = programs.start(start.command, core=SUBJECT_CORE, log=log, env=start.env, cwd=ROOT)
     headers = {"content-type": "application/json", **start.headers}
     try:

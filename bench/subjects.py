@@ -5,11 +5,14 @@ A scenario's model is a public name on subjects that know such names and the moc
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from msgspec import Struct, json
+from msgspec import Struct, json, structs
+
+from bench.processes import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT / "build" / "peers"
@@ -30,9 +33,11 @@ TRANSLATED = "bench-messages"
 
 
 class Start(Struct, frozen=True, kw_only=True):
-    """What to start. ``headers`` go with every request; ``ready`` is a path that answers 200."""
+    """What to start. ``headers`` go with every request; ``ready`` is a path that answers 200; ``beside`` is started
+    first, on the other core."""
 
     command: list[str]
+    beside: list[str] = []
     env: dict[str, str] = {}
     headers: dict[str, str] = {}
     ready: str | None = None
@@ -127,6 +132,57 @@ def _governed(folder: Path, port: int, mock: int) -> Start:
     )
 
 
+def _levels(folder: Path, port: int, mock: int) -> Start:
+    """Budgets on four levels and six limits, all of them met by each request."""
+    return _on_levels(folder, port, mock, {})
+
+
+def _redis(folder: Path, port: int, mock: int) -> Start:
+    """The same, counted for many processes."""
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    if program is None:
+        raise OSError("no redis-server here: apt-get install redis-server")
+    shared = free_port()
+    start = _on_levels(folder, port, mock, {"redis": f"redis://127.0.0.1:{shared}/0"})
+    beside = [program, "--port", str(shared), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    return structs.replace(start, beside=beside)
+
+
+def _on_levels(folder: Path, port: int, mock: int, settings: dict[str, object]) -> Start:
+    much, many, tokens = 1_000_000, 1_000_000_000, 1_000_000_000_000
+    start = _tollway(
+        folder,
+        port,
+        mock,
+        {
+            "organizations": [
+                {"name": "acme", "budget": {"usd": much, "per": "month"}, "limits": {"rpm": many}}
+            ],
+            "teams": [
+                {
+                    "name": "search",
+                    "organization": "acme",
+                    "budget": {"usd": much, "per": "month"},
+                    "limits": {"rpm": many, "tpm": tokens},
+                }
+            ],
+            "users": [{"name": "ann", "budget": {"usd": much, "per": "week"}}],
+            "keys": [
+                {
+                    "name": "bench",
+                    "key": CLIENT_KEY,
+                    "team": "search",
+                    "user": "ann",
+                    "budget": {"usd": much, "per": "day"},
+                    "limits": {"rpm": many, "tpm": tokens, "parallel": 100_000},
+                }
+            ],
+            **settings,
+        },
+    )
+    return structs.replace(start, headers={"authorization": f"Bearer {CLIENT_KEY}"})
+
+
 def _litellm(folder: Path, port: int, mock: int) -> Start:
     config = {
         "model_list": [
@@ -200,8 +256,24 @@ GOVERNED = Subject(
     api=True,
     translates=True,
 )
+LEVELS = Subject(
+    name="tollway-levels",
+    label="Tollway, 4 budgets + 6 limits on four levels",
+    prepare=_levels,
+    renames=True,
+    api=True,
+    translates=True,
+)
+REDIS = Subject(
+    name="tollway-redis",
+    label="Tollway, the same, counted over Redis",
+    prepare=_redis,
+    renames=True,
+    api=True,
+    translates=True,
+)
 LITELLM = Subject(name="litellm", label="LiteLLM", prepare=_litellm, renames=True, peer=True)
 PORTKEY = Subject(name="portkey", label="Portkey", prepare=_portkey, peer=True)
 
-ALL = (RELAY, PLAIN, GOVERNED, LITELLM, PORTKEY)
+ALL = (RELAY, PLAIN, GOVERNED, LEVELS, REDIS, LITELLM, PORTKEY)
 BY_NAME = {subject.name: subject for subject in ALL}

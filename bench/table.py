@@ -16,9 +16,11 @@ from bench.subjects import ROOT
 
 README = ROOT / "README.md"
 BEGIN, END = "<!-- bench:start -->", "<!-- bench:end -->"
-COLUMNS = ("tollway", "tollway-plain", "relay", "portkey", "litellm")
+COLUMNS = ("tollway", "tollway-levels", "tollway-redis", "tollway-plain", "relay", "portkey", "litellm")
 HEADS = {
     "tollway": "Tollway: key, budget, limits, ledger",
+    "tollway-levels": "4 budgets, 6 limits",
+    "tollway-redis": "the same over Redis",
     "tollway-plain": "Tollway, no key",
     "relay": "bare relay",
     "portkey": "Portkey {version}",
