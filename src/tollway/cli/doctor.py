@@ -1,5 +1,5 @@
 """``tollway doctor``: runs every check, prints what it found and what to do. The checks are in checks.py,
-database_checks.py and reachability.py; nothing is changed and no credential leaves the machine."""
+database_checks.py, redis_checks.py and reachability.py; nothing is changed and no credential leaves the machine."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def doctor(ctx: click.Context, offline: bool, config: str | None, as_json: bool)
 
 def examine(config: str | None, offline: bool) -> list[Finding]:
     """Every finding. What needs a configuration is left out where there is none that can be read."""
-    from tollway.cli import checks, database_checks, reachability
+    from tollway.cli import checks, database_checks, reachability, redis_checks
     from tollway.cli.checks import Finding
     from tollway.cli.config import provider_problems
     from tollway.pricing.book import PriceBook
@@ -69,6 +69,7 @@ def examine(config: str | None, offline: bool) -> list[Finding]:
     findings.append(checks.data_directory(settings))
     findings += checks.named_files(settings)
     findings += database_checks.database(settings)
+    findings += redis_checks.redis(settings)
     findings.append(checks.clock(book))
     findings += checks.prices(settings, book, catalog)
     findings.append(checks.descriptors(settings))
