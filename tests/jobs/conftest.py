@@ -23,10 +23,14 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     opened.close()
 
 
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = Database.open("sqlite:///ledger.db", tmp_path)
-    await opened.migrate()
+@pytest.fixture(params=["sqlite", "postgres"])
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    """Empty and migrated, of either kind."""
+    if request.param == "postgres":
+        opened = Database.open(request.getfixturevalue("postgres_database"), tmp_path)
+    else:
+        opened = Database.open("sqlite:///ledger.db", tmp_path)
+        await opened.migrate()
     yield opened
     await opened.close()
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
+
 from tollway.config.settings import LogSettings
 from tollway.jobs.purge import STEP, Purge
 from tollway.jobs.write_ledger import LedgerWriter
@@ -16,6 +18,7 @@ from tollway.storage.spool import Spool
 NOW = datetime(2026, 11, 13, 12, tzinfo=UTC).timestamp()
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 async def test_what_is_due_goes_and_the_sums_stay(spool: Spool, database: Database, put, event) -> None:
     put(*(event(n) for n in range(3 * STEP)))
     assert await LedgerWriter(spool, database).drain(5)
@@ -36,6 +39,7 @@ async def test_what_is_due_goes_and_the_sums_stay(spool: Spool, database: Databa
     assert await rollups.verify(database) == []
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 async def test_hours_go_and_days_stay(spool: Spool, database: Database, put, event) -> None:
     put(*(event(n) for n in range(90)))
     assert await LedgerWriter(spool, database).drain(5)

@@ -93,6 +93,7 @@ async def test_exact_while_events_arrive_and_are_carried(
         await asyncio.gather(writing, following, return_exceptions=True)
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 async def test_a_database_that_is_away_is_named(
     spool: Spool, database: Database, event: Callable[..., bytes], put: Callable[..., None]
 ) -> None:

@@ -18,6 +18,7 @@ from tollway.storage.repositories.events import Events
 from tollway.storage.repositories.ledger import Ledger, read_entry
 from tollway.storage.segments import Position
 from tollway.storage.spool import RECENT_LIMIT, Spool
+from tollway.storage.sqlite import SqliteDatabase
 
 
 async def until(condition, seconds: float = 5.0) -> None:
@@ -82,7 +83,7 @@ async def test_a_spool_put_back_from_a_copy_counts_nothing_twice(
     assert await rollups.verify(database) == []
 
 
-class Recorded(Database):
+class Recorded(SqliteDatabase):
     """Tells which transactions were asked to survive a power cut."""
 
     def __init__(self, path: Path) -> None:
@@ -94,11 +95,12 @@ class Recorded(Database):
         return await super().write(work, deadline=deadline, durable=durable)
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 async def test_a_segment_is_left_only_durably(
     spool: Spool, database: Database, put, event, tmp_path: Path
 ) -> None:
     """Once a segment is used again, the database alone has its events."""
-    recorded = Recorded.open("sqlite:///ledger.db", tmp_path)
+    recorded = Recorded(tmp_path / "ledger.db")
     ledger = LedgerWriter(spool, recorded)
     put(event(0))
     assert await ledger.drain(5)
@@ -144,6 +146,7 @@ async def test_what_is_appended_while_it_runs_is_handed_over(
     assert await Events(database).count() == 700
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 async def test_a_batch_that_failed_is_read_from_the_files(spool: Spool, database: Database, event) -> None:
     ledger = LedgerWriter(spool, database)
     for number in range(40):
@@ -211,6 +214,7 @@ async def test_another_writer_of_the_same_spool_is_noticed(
 
 
 @pytest.mark.parametrize("trouble", ["locked", "no file", "not migrated", "read-only"])
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 async def test_a_database_that_goes_away_and_comes_back(
     spool: Spool, database: Database, put, event, trouble: str
 ) -> None:
@@ -249,7 +253,7 @@ async def test_a_database_that_goes_away_and_comes_back(
     elif trouble == "not migrated":
         other.execute("ALTER TABLE hidden RENAME TO rollups")
     else:
-        database.reconnect()
+        await database.reconnect()
     other.close()
     assert await ledger.drain(10)
     assert (ledger.written, ledger.duplicates) == (1100, 0)
