@@ -22,8 +22,8 @@ from tollway.config.settings import (
 from tollway.errors import BadRequest, ConfigError
 from tollway.model.clocks import Clocks
 from tollway.model.deployment import Retry, Strategy
-from tollway.model.tenant import Directory
 from tollway.model.key import Budget, RateLimit
+from tollway.model.tenant import Directory
 
 
 class ConfiguredTarget(Struct, frozen=True, kw_only=True):

@@ -42,13 +42,15 @@ def placed(context: Context, society: Belonging, wanted: KeyPlace, permission: s
     sight = context.sight(permission)
     project = _named(context, society, sight, "project", wanted.project)
     team = _named(context, society, sight, "team", wanted.team)
-    organization = _named(context, society, sight, "organization", wanted.organization)
     user = _named(context, society, sight, "user", wanted.user)
     if project is not None and project.team is not None:
         if wanted.team is not None and (team is None or team.id != project.team):
             raise BadRequest("the project belongs to another team", param="project")
         team = society.tenants.get(("team", project.team))
     above = next((one.organization for one in (project, team) if one is not None and one.organization), None)
+    organization = None
+    if wanted.organization != above:
+        organization = _named(context, society, sight, "organization", wanted.organization)
     if organization is not None and above is not None and organization.id != above:
         raise BadRequest("its team or project belongs to another organization", param="organization")
     if organization is not None and above is None and (project is not None or team is not None):

@@ -87,7 +87,6 @@ _ROWS = {
     "models.read":            "E E E - - - -",
     "config.read":            "E E E - - - -",
     "config.reload":          "E E - - - - -",
-    "status.read":            "E E E - - - -",
 }  # fmt: skip
 
 PERMISSIONS: dict[Permission, dict[Role, Reach | None]] = {

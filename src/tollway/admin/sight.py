@@ -82,7 +82,9 @@ class Belonging:
             case "team":
                 yield tenant.organization, tenant.id, None
             case "user":
-                yield tenant.organization, None, tenant.id
+                # Who holds a role over the gateway is no organization's to manage.
+                powerful = tenant.role in ("owner", "admin", "auditor") and not reading
+                yield None if powerful else tenant.organization, None, tenant.id
                 for one in self.memberships(tenant.id) if reading else ():
                     yield self.place_of(one)
             case _:

@@ -508,7 +508,7 @@ def _refuse_taken(
     society: Belonging, level: Level, id: str, title: str, home: str | None, *, new: bool
 ) -> None:
     for one in society.directory.tenants:
-        if one.level == level and one.name == title and one.organization == home and one.id != id:
+        if one.level == level and one.name == title and one.organization == home and (new or one.id != id):
             raise Conflict(f"a {level} named {title} exists already", param="name")
     if new and (level, id) in society.tenants:
         raise Conflict(f"a {level} with the id {id} exists already", param="id")
