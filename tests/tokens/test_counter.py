@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import random
 import shutil
+import signal
 import string
 import subprocess
 import sys
@@ -20,9 +22,9 @@ import pytest
 from msgspec import Raw
 
 from tollway.tokens.contents import Contents
-from tollway.tokens.counter import INLINE, Count, Counter
+from tollway.tokens.counter import Count, Counter
 from tollway.tokens.family import estimate, family
-from tollway.tokens.vocabulary import FOLDER
+from tollway.tokens.vocabulary import FOLDER, load
 from tollway.tokens.worker import Job, Worker
 from tollway.wire.conversation import Conversation, Image, Message, Opaque, Source, Text
 
@@ -30,6 +32,7 @@ from .conversations import JARGON, WEATHER
 
 LONG = (Path(__file__).resolve().parents[2] / "ARCHITECTURE.md").read_text(encoding="utf-8")
 PATIENT = 30.0
+SOME = 2_048
 
 
 @pytest.fixture
@@ -89,10 +92,8 @@ async def test_what_a_count_rests_on_is_said(loaded: Counter) -> None:
 
 
 async def test_small_and_large_texts_count_the_same_way(loaded: Counter) -> None:
-    on_loop, beside = LONG[:INLINE].encode()[:INLINE].decode("utf-8", "ignore"), LONG[: 4 * INLINE]
-    encoding = loaded._worker.loaded("o200k_base")
-    assert encoding is not None
-    for text in (on_loop, beside):
+    encoding = load("o200k_base")
+    for text in (LONG[:100], LONG[:SOME], LONG[: 4 * SOME], LONG):
         assert (await loaded.count_text(text, "gpt-4o")).tokens == len(encoding.encode_ordinary(text))
 
 
@@ -131,7 +132,7 @@ async def test_hostile_texts_are_answered_in_time_without_stopping_the_loop(
         assert name == "special tokens"
     # The thread is there for the next, and soon: what nobody waits for is dropped at the next piece.
     started = time.perf_counter()
-    assert await loaded.count_text(LONG[: INLINE * 3], "gpt-4o", deadline=PATIENT)
+    assert await loaded.count_text(LONG[: SOME * 3], "gpt-4o", deadline=PATIENT)
     assert time.perf_counter() - started < 0.5
     assert max(lag) < 0.25
 
@@ -188,7 +189,6 @@ async def test_a_full_queue_answers_at_once_from_size() -> None:
         assert time.perf_counter() - started < 0.02
         assert refused.estimated_by == "bytes"
         assert counter.tally.refused == 1
-        assert (await counter.count_text("hello", "gpt-4o")).exact  # small ones do not wait
         assert (await blocker).tokens > 1_000_000
         assert all(count.exact for count in await asyncio.gather(*waiting))
     finally:
@@ -241,7 +241,7 @@ async def test_one_broken_job_does_not_end_the_thread(caplog: pytest.LogCaptureF
 
 
 async def test_json_that_is_no_text_is_counted(loaded: Counter) -> None:
-    opaque = Message(role="user", blocks=(Opaque(format="f", kind="k", raw=Raw(b"\xff\xfe" * INLINE)),))
+    opaque = Message(role="user", blocks=(Opaque(format="f", kind="k", raw=Raw(b"\xff\xfe" * SOME)),))
     counted = await loaded.count_conversation(
         Conversation(model="m", messages=(opaque,)), "gpt-4o", deadline=PATIENT
     )
@@ -262,6 +262,35 @@ async def test_after_closing_counts_are_estimates() -> None:
     assert counter.tally.refused == 1
     counter.close()
     assert not await counter.load("gpt-4o")
+
+
+async def test_loading_a_vocabulary_does_not_stop_the_loop(counter: Counter, lag: list[float]) -> None:
+    """In this process it would, for 150 ms: it holds Python's lock."""
+    assert await counter.load("gpt-4o", "gpt-4")
+    assert max(lag) < 0.12
+
+
+async def test_a_process_that_died_is_started_again(
+    counter: Counter, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await counter.load("gpt-4o")
+    first = counter._worker.tokenizer.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    await asyncio.sleep(0.05)
+    assert (await counter.count_text(LONG, "gpt-4o", deadline=PATIENT)).exact
+    second = counter._worker.tokenizer.pid
+    assert second not in (None, first)
+    blocked = asyncio.create_task(counter.count_text("word " * 2_000_000, "gpt-4o", deadline=PATIENT))
+    await asyncio.sleep(0.05)
+    os.kill(second or 0, signal.SIGKILL)
+    assert (await blocked).estimated_by == "bytes"
+    assert "the process that counts has ended" in caplog.text
+    assert (await counter.count_text(LONG, "gpt-4o", deadline=PATIENT)).exact
+    third = counter._worker.tokenizer.pid
+    counter.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(third or 0, 0)
 
 
 def threads() -> list[threading.Thread]:

@@ -1,4 +1,4 @@
-"""Counts the tokens of conversations and texts beside the event loop, and answers in time whatever happens.
+"""Counts the tokens of conversations and texts in a process beside this one, and answers in time whatever happens.
 
 A count that is late, finds the queue full or fails becomes an estimate from size, and says so. Nothing here raises.
 """
@@ -12,17 +12,12 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
-from tiktoken import Encoding
 
-from tollway.tokens.contents import Contents, of_conversation, of_text, tokens_in
+from tollway.tokens.contents import Contents, of_conversation, of_text
 from tollway.tokens.family import Family, estimate, family
-from tollway.tokens.vocabulary import FOLDER, TokenizerPanic, count_piece
+from tollway.tokens.vocabulary import FOLDER
 from tollway.tokens.worker import Job, Worker
 from tollway.wire.conversation import Conversation
-
-INLINE = 2_048
-"""Bytes up to which a count is made on the loop, once the vocabulary is loaded: some 80 µs, where handing it to the
-thread and back costs about as much and waits behind others."""
 
 Basis: TypeAlias = Literal["", "rules", "factor", "bytes"]
 
@@ -57,12 +52,12 @@ class Counter:
         self.tally = Tally()
         self._deadline = deadline
         self._worker = Worker(limit, folder)
-        # Also at the interpreter's exit, where the thread must not be inside the tokenizer.
+        # Also at the interpreter's exit: the process must not stay behind.
         self._close = weakref.finalize(self, self._worker.close)
 
     async def load(self, *models: str) -> bool:
-        """Load these models' vocabularies now, and say whether all are there. For before traffic: the first count
-        loads by itself, but the loop stands still for some 150 ms of it, and that count is late."""
+        """Load these models' vocabularies now, and say whether all are there. The first count loads by itself, but it
+        is late."""
         ready = True
         for vocabulary in {family(model).vocabulary for model in models}:
             job = Job(vocabulary, Contents())
@@ -86,17 +81,14 @@ class Counter:
         return estimate(text_bytes, family(model))
 
     def close(self) -> None:
-        """End the thread; waits for what it is at, some 20 ms (or half a second while it loads). Counts after this are
-        estimates."""
+        """End thread and process; waits for what they are at, some 20 ms (or half a second while it loads). Counts
+        after this are estimates."""
         self._close()
 
     async def _count(self, contents: Contents, of: Family, deadline: float | None) -> Count:
-        encoding = self._worker.loaded(of.vocabulary)
         outcome: tuple[int, bool] | None
         if not contents.bytes:
             outcome = 0, True
-        elif encoding is not None and contents.bytes <= INLINE:
-            outcome = self._inline(encoding, contents)
         else:
             outcome = await self._beside(contents, of, self._deadline if deadline is None else deadline)
         if outcome is None:
@@ -108,13 +100,6 @@ class Counter:
         if not (contents.certain and outcome[1]):
             return Count(tokens, exact=False, estimated_by="rules")
         return Count(tokens, exact=True)
-
-    def _inline(self, encoding: Encoding, contents: Contents) -> tuple[int, bool] | None:
-        try:
-            return tokens_in(contents, lambda piece: count_piece(encoding, piece), lambda: True)
-        except TokenizerPanic:
-            self.tally.failed += 1
-            return None
 
     async def _beside(self, contents: Contents, of: Family, deadline: float) -> tuple[int, bool] | None:
         job = Job(of.vocabulary, contents)

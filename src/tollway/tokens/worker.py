@@ -1,4 +1,5 @@
-"""The one thread that loads vocabularies and counts: jobs wait in a bounded queue, and one nobody wants is dropped.
+"""The one thread that has counts made: jobs wait in a bounded queue, and one nobody wants is dropped. It only waits for
+the process that counts.
 
 The thread begins with the first job. It knows no family and makes no estimate; what fails is logged and answered with
 None.
@@ -12,10 +13,9 @@ import threading
 from pathlib import Path
 from queue import SimpleQueue
 
-from tiktoken import Encoding
-
 from tollway.tokens.contents import Contents, GivenUp, tokens_in
-from tollway.tokens.vocabulary import FOLDER, TokenizerPanic, VocabularyError, count_piece, load
+from tollway.tokens.tokenizer import Tokenizer, TokenizerGone
+from tollway.tokens.vocabulary import FOLDER, TokenizerPanic, VocabularyError
 
 _log = logging.getLogger(__name__)
 
@@ -50,16 +50,12 @@ class Worker:
 
     def __init__(self, limit: int, folder: Path = FOLDER) -> None:
         self._limit = limit
-        self._folder = folder
+        self.tokenizer = Tokenizer(folder)
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._closing = False
-        self._encodings: dict[str, Encoding | None] = {}
-
-    def loaded(self, vocabulary: str) -> Encoding | None:
-        """The tokenizer, if it is there already; it may be used from any thread."""
-        return self._encodings.get(vocabulary)
+        self._broken: set[str] = set()
 
     def submit(self, job: Job) -> bool:
         """Whether there was room in the queue."""
@@ -82,6 +78,7 @@ class Worker:
         self._jobs.put(None)
         if self._thread is not None:
             self._thread.join()
+        self.tokenizer.close()
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -90,30 +87,29 @@ class Worker:
                 outcome = self._do(job)
             except GivenUp:
                 pass
-            except TokenizerPanic as error:
+            except (TokenizerPanic, TokenizerGone) as error:
                 _log.warning("tokens are estimated from size: %s", error)
             except Exception:  # noqa: BLE001 - the boundary: one bad request must not end the thread for all
                 _log.exception("tokens are estimated from size: counting failed")
             job.settle(outcome)
 
     def _do(self, job: Job) -> tuple[int, bool] | None:
-        # Loaded even for a job that was abandoned in the queue: the next one will want it.
-        encoding = self._encoding(job.vocabulary)
-        contents = job.contents
-        if encoding is None or contents is None:
+        vocabulary = job.vocabulary
+        if vocabulary in self._broken or self._closing:
             return None
-        return tokens_in(
-            contents,
-            lambda piece: count_piece(encoding, piece),
-            lambda: job.contents is not None and not self._closing,
-        )
-
-    def _encoding(self, vocabulary: str) -> Encoding | None:
-        if vocabulary not in self._encodings and not self._closing:
-            try:
-                self._encodings[vocabulary] = load(vocabulary, self._folder)
-            except VocabularyError as error:
-                # Said once; every count of these models is an estimate until the next start.
-                _log.error("tokens are estimated from size: %s", error)
-                self._encodings[vocabulary] = None
-        return self._encodings.get(vocabulary)
+        try:
+            # Loaded even for a job that was abandoned in the queue: the next one will want it.
+            self.tokenizer.count(vocabulary, "")
+            contents = job.contents
+            if contents is None:
+                return None
+            return tokens_in(
+                contents,
+                lambda piece: self.tokenizer.count(vocabulary, piece),
+                lambda: job.contents is not None and not self._closing,
+            )
+        except VocabularyError as error:
+            # Said once; every count of these models is an estimate until the next start.
+            _log.error("tokens are estimated from size: %s", error)
+            self._broken.add(vocabulary)
+            return None
