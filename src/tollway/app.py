@@ -696,6 +696,8 @@ class Process:
             await self._shared.close()
         await self.sharing.close()
         await self.upstream.close()
+        if self._tokens is not None:
+            await asyncio.to_thread(self._tokens.close)
         with suppress(StoreUnavailable):
             await self.ledger.drain(DRAIN)
         if self.database is not None:
