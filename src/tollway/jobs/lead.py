@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
 
 from tollway.shared.interface import Lease, Lock
@@ -57,7 +58,7 @@ class Lead:
             if not lease.held():
                 raise LeaseLost(self.name)
 
-        log.info("this process does %s now (fence %d)", self.name, lease.fence)
+        log.info("process %d does %s now (fence %d)", os.getpid(), self.name, lease.fence)
         self.leading = True
         work = asyncio.ensure_future(self._work(sure))
         surely = asyncio.get_running_loop().time() + self._seconds
