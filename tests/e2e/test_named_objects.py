@@ -208,6 +208,18 @@ def test_escaped_letters_hide_nothing(gateway: Served, file: str, bob: str) -> N
     assert gateway.upstream.requests == before
 
 
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/octet-stream", "", "application/x-www-form-urlencoded"]
+)
+def test_a_body_by_another_name_hides_nothing(gateway: Served, file: str, bob: str, kind: str) -> None:
+    before = gateway.upstream.requests
+    for where in ("passed-chat", "passed-messages", "passed-gemini", "chat-file"):
+        path, body = asked(file)[where]
+        answer = fetch(gateway.url + path, json.dumps(body).encode(), key=bob, content_type=kind)
+        assert answer.status in (404, 415), (where, answer.body)
+    assert gateway.upstream.requests == before
+
+
 def test_what_names_no_object_is_nobodys_business(gateway: Served, file: str, bob: str) -> None:
     """Words, a tool's own fields, what a tool was given and what it said, citations: none of that asks for a file."""
     schema = {"type": "object", "properties": {"file_id": {"type": "string", "default": file}}}

@@ -93,7 +93,8 @@ async def pass_through(request: ModelRequest, client: Client, app: Services) -> 
             lines = b"content-type: application/json\r\nx-tollway-request-id: %b\r\n" % request_id
             client.respond(200, lines, told)
             return
-    if call.fields:
+    _check_kind(request, b"/" + rest, objects, grant)
+    if call.fields and named_objects.may_name(request, cached=True):
         names = await named_objects.read(request.body)
         body = await named_objects.check(request.body, names, grant.principal, registry, [provider])
         if body is not request.body:
@@ -133,6 +134,22 @@ async def pass_through(request: ModelRequest, client: Client, app: Services) -> 
     finally:
         if hold is not None:
             call.settle(hold)
+
+
+def _check_kind(request: ModelRequest, path: bytes, objects: Passage | None, grant: Grant) -> None:
+    """A body that is not called JSON is not looked at, and a provider may read it as such all the same. What names no
+    objects is let through: forms, and the bytes of an upload. Raises UnsupportedMedia."""
+    kind = request.headers.get(b"content-type", b"").lower()
+    if not request.body or grant.principal.kind == "admin" or b"json" in kind:
+        return
+    files = (
+        objects.family.name == "files"
+        if objects is not None
+        else not passed_objects.MODEL_PATH.fullmatch(path)
+    )
+    if files and (kind.startswith(b"multipart/form-data") or path.startswith(b"/upload/")):
+        return
+    raise json_body.unsupported(kind)
 
 
 def _upstream(call: Call, path: bytes, provider: Provider) -> UpstreamRequest:
