@@ -50,6 +50,11 @@ def through(proxy: Proxy, postgres: PostgresServer, url: str) -> str:
     return url.replace(f":{postgres.port}/", f":{proxy.port}/")
 
 
+def secret(url: str) -> str:
+    """With a password, which the server of the tests does not ask for."""
+    return url.replace("postgres@", "postgres:hunter2@")
+
+
 async def ready(running: Gateway) -> None:
     async def is_ready() -> bool:
         return bool((await running.readiness())["status"] == "ready")
@@ -100,7 +105,7 @@ async def test_killed_and_started_again(
     tmp_path: Path, upstream: RunningSimulator, postgres_empty: str
 ) -> None:
     """The first start makes the tables; each event arrives once, however often the gateway is killed."""
-    running = Gateway(tmp_path, config(upstream, postgres_empty))
+    running = Gateway(tmp_path, config(upstream, secret(postgres_empty)))
     answered = 0
     try:
         for life in range(3):
@@ -127,7 +132,7 @@ async def test_killed_and_started_again(
 async def test_the_server_is_cut_off_under_load(
     tmp_path: Path, upstream: RunningSimulator, postgres: PostgresServer, postgres_database: str, proxy: Proxy
 ) -> None:
-    url = through(proxy, postgres, postgres_database)
+    url = secret(through(proxy, postgres, postgres_database))
     async with gateway(tmp_path, config(upstream, url)) as running:
         await ready(running)
         await stored_key(running)
@@ -139,6 +144,9 @@ async def test_the_server_is_cut_off_under_load(
             await degraded(running, "ledger")
             await degraded(running, "database")
             assert (await running.ask(BODY, key=UNKNOWN)).status == 401, "the keys were read before"
+            told = [await running.readiness(), await running.api("/config"), running.log]
+            assert str(proxy.port) in str(told[0])
+            assert "hunter2" not in str(told)
             refused = await running.ask({"name": "late"}, "/api/keys", key=ADMIN)
             assert (refused.status, refused.json()["error"]["code"]) == (503, "store_unavailable")
             while asyncio.get_running_loop().time() - cut_at < 10:
@@ -335,3 +343,45 @@ async def test_a_start_without_the_server(
         assert upstream.simulator.bill.requests == len(events)
     finally:
         running.kill()
+
+
+async def test_no_request_asks_the_database(
+    tmp_path: Path, upstream: RunningSimulator, postgres: PostgresServer, postgres_database: str
+) -> None:
+    """Counted by the server: transactions come with time (looking for changes, carrying events), not with requests. The
+    requests are governed by budgets and limits on four levels."""
+    name = postgres_database.rpartition("/")[2]
+
+    def transactions() -> int:
+        counted = f"SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = '{name}'"
+        return int(postgres.sql(counted))
+
+    budget = {"usd": 5, "per": "month"}
+    limits = {"rpm": 1_000_000, "tpm": 1_000_000_000}
+    settings = {
+        **config(upstream, postgres_database),
+        "organizations": [{"name": "acme", "budget": budget, "limits": limits}],
+        "teams": [{"name": "search", "organization": "acme", "budget": budget, "limits": limits}],
+        "users": [{"name": "u1", "budget": budget}],
+        "keys": [
+            {"name": "ci", "key": STORED, "team": "search", "user": "u1", "budget": budget, "limits": limits}
+        ],
+    }
+    async with gateway(tmp_path, settings) as running:
+        await ready(running)
+        assert (await running.ask(BODY, key=STORED)).status == 200
+        await asyncio.sleep(2)
+        before, began = transactions(), time.monotonic()
+        async with Traffic(running, BODY, keys=[STORED], clients=16) as traffic:
+            while len(traffic.replies) < 1500:
+                await traffic.answered(100)
+        no_refusal(traffic)
+        # The server's sessions report what they counted within a second or two.
+        await asyncio.sleep(2.5)
+        seconds = time.monotonic() - began
+        asked = transactions() - before
+        assert asked > 0, "nothing was counted"
+        assert asked < 25 * seconds, (
+            f"{asked} transactions in {seconds:.1f} s for {len(traffic.replies)} requests"
+        )
+        assert asked < len(traffic.replies) / 4
