@@ -200,10 +200,11 @@ async def test_a_threshold_is_told_once(either: Any) -> None:
     claims = (of("nano_usd", 1000, per="month", alerts=(500, 800)),)
     warned: list[int] = []
     for _ in range(19):
-        hold = await counters().reserve(claims, taking(50))
+        here = counters()
+        hold = await here.reserve(claims, taking(50))
         hold.settle(nano_usd=50, tokens=0)
         warned += [crossing.at for crossing in hold.warnings()]
-        await counters().standing(claims)
+        await here.standing(claims)
     await until(lambda: len(told) == 2)
     await asyncio.sleep(0.15)
     assert [crossing.at for crossing in told] == [500, 800]

@@ -57,6 +57,7 @@ class RedisPubSub:
         self._task: asyncio.Task[None] | None = None
         self._joining: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        self._closed = False
 
     async def start(self) -> None:
         if self._task is None:
@@ -65,6 +66,7 @@ class RedisPubSub:
     async def close(self) -> None:
         tasks = [*self._joining, *([self._task] if self._task is not None else [])]
         self._task = None
+        self._closed = True  # a cancelled driver call may forget that it was cancelled
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -111,7 +113,7 @@ class RedisPubSub:
     async def _listen(self) -> None:
         failures = _failures()
         pause = 0.05
-        while True:
+        while not self._closed:
             while not self._subscribers:
                 self._wake.clear()
                 await self._wake.wait()
@@ -120,6 +122,7 @@ class RedisPubSub:
                 async with asyncio.timeout(5):
                     await subscription.subscribe(*(self._name(channel) for channel in self._subscribers))
                 self._subscription = subscription
+                pause = 0.05
                 await self._hear(subscription)
             except failures as error:
                 log.info("notices are not heard: %s", error or type(error).__name__)
@@ -133,7 +136,7 @@ class RedisPubSub:
 
     async def _hear(self, subscription: Subscription) -> None:
         heard = time.monotonic()
-        while True:
+        while not self._closed:
             message = await subscription.get_message(timeout=1.0)
             if message is None:
                 if time.monotonic() - heard > SILENCE:

@@ -208,12 +208,18 @@ class RedisCounters:
         if self._task is None:
             await self._exchange()
             self._task = asyncio.create_task(self._converse(), name="counters")
+            self._task.add_done_callback(self._ended)
             self._listening = asyncio.create_task(self._listen(), name="wanted")
 
     async def close(self) -> None:
         """Report what is settled and give back what is idle. What cannot be said now is in the spool."""
         self._closing = True
-        tasks = [task for task in (self._task, self._listening, self._seeding) if task is not None]
+        self._wake.set()
+        if (
+            self._task is not None
+        ):  # it ends by itself: a cancelled driver call may forget that it was cancelled
+            await asyncio.gather(self._task, return_exceptions=True)
+        tasks = [task for task in (self._listening, self._seeding) if task is not None]
         self._task = self._listening = self._seeding = None
         for task in tasks:
             task.cancel()
@@ -230,6 +236,16 @@ class RedisCounters:
         for _ in range(3):
             if self._dirty or self._inflight is not None:
                 await self._exchange()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Only ``close`` ends the conversation. Whatever else does is a defect: the limits' policies decide then."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("the conversation with Redis broke off", exc_info=error)
+            self._away = True
+            asks = [*self._asks, *self._unseeded, *(self._inflight[2] if self._inflight is not None else ())]
+            self._asks.clear()
+            for ask in asks:
+                self._give_up(ask)
 
     @property
     def away(self) -> bool:
@@ -511,7 +527,7 @@ class RedisCounters:
     # -- the conversation
 
     async def _converse(self) -> None:
-        while True:
+        while not self._closing:
             due = TICK if self._dirty else min(self._beat / 3, TICK * 4)
             try:
                 async with asyncio.timeout(due):
@@ -523,7 +539,7 @@ class RedisCounters:
             overdue = time.monotonic() - self._contact > self._beat / 3
             if self._asks or self._dirty or self._inflight is not None or overdue:
                 await self._exchange()
-                if self._away:
+                if self._away and not self._closing:
                     await asyncio.sleep(self._link.pause)
 
     async def _exchange(self) -> None:
