@@ -31,7 +31,7 @@ class Left(Struct, frozen=True, kw_only=True):
 class Headroom:
     """Follows one deployment. ``heard`` costs next to nothing: it keeps the newest answer's headers as they are."""
 
-    __slots__ = ("_heard_at", "_headers", "_until")
+    __slots__ = ("_headers", "_heard_at", "_until")
 
     def __init__(self) -> None:
         self._headers: Mapping[bytes, bytes] | None = None
