@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -8,10 +9,14 @@ import pytest
 from tollway.admin import corrections, events, usage
 from tollway.admin.corrections import NewCorrection, UnitsChange
 from tollway.admin.events import EventQuery
+from tollway.admin.standing import standings_of
 from tollway.admin.usage import UsageQuery
 from tollway.errors import BadRequest, Conflict, NotFound
 from tollway.model.event import UsageEvent
+from tollway.model.tenant import Directory, Tenant
+from tollway.model.terms import Budget, Terms
 from tollway.model.usage import Usage
+from tollway.shared.claims import every_ceiling
 from tollway.storage.repositories import rollups
 from tollway.storage.repositories.ledger import Ledger, read_entry
 from tollway.storage.segments import BEGINNING, Position
@@ -106,3 +111,36 @@ async def test_corrections_are_not_corrected(context) -> None:
     made = await corrections.create(context, NewCorrection(corrects="ue_r1_1", cost_nano_usd=1))
     with pytest.raises(BadRequest, match="is a correction"):
         await corrections.create(context, NewCorrection(corrects=made.id, cost_nano_usd=1))
+
+
+async def test_budgets_follow_at_once(world, context) -> None:
+    budgets = (
+        Budget(limit=10**9, per="month"),
+        Budget(limit=10**6, unit="tokens"),
+        Budget(limit=100, unit="requests"),
+        Budget(limit=10**9, models=("f*",)),
+        Budget(limit=10**9, models=("slow",)),
+    )
+    tenants = (
+        Tenant(level="team", id="search", name="Search", terms=Terms(budgets=budgets)),
+        Tenant(level="tag", id="a", name="a", terms=Terms(budgets=budgets[:1])),
+        Tenant(level="team", id="other", name="Other", terms=Terms(budgets=budgets[:1])),
+    )
+    directory = Directory(tenants=tenants)
+    settings = msgspec.structs.replace(world.settings, directory=directory)
+    context = replace(context, settings=lambda: settings)
+    ceilings = list(every_ceiling((), directory))
+    for ceiling in ceilings:
+        world.counters.seed(ceiling.claim, 1000)
+    body = NewCorrection(corrects="ue_r1_1", cost_nano_usd=-900, usage=UnitsChange(input=-2, output=10))
+    await corrections.create(context, body)
+    (found,) = await standings_of(context, [tuple(ceilings)])
+    assert {each.claim.counter: each.spent for each in found} == {
+        "team:search:usd:month": 100,
+        "team:search:tokens:total": 1008,
+        "team:search:requests:total": 1000,
+        "team:search:usd:total@f*": 100,
+        "team:search:usd:total@slow": 1000,
+        "tag:a:usd:month": 100,
+        "team:other:usd:month": 1000,
+    }

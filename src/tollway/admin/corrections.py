@@ -1,7 +1,8 @@
-"""Putting right what an event says wrongly: by another event, never by an edit. Counters are corrected elsewhere."""
+"""Putting right what an event says wrongly: by another event, never by an edit."""
 
 from __future__ import annotations
 
+import re
 import secrets
 from hashlib import blake2b
 from typing import Annotated
@@ -13,10 +14,12 @@ from msgspec.structs import replace
 from tollway.admin.action import action
 from tollway.admin.context import Context
 from tollway.admin.events import Event, caught_up, ledger_of, shown
+from tollway.admin.standing import standings_of
 from tollway.admin.times import iso
 from tollway.errors import BadRequest, Conflict, NotFound
 from tollway.model.event import NO_RAW_USAGE, UsageEvent
 from tollway.model.usage import Usage
+from tollway.shared.claims import Ceiling, every_ceiling
 
 _MOST = 1 << 50
 _LONGEST_NOTE = 500
@@ -68,7 +71,8 @@ async def create(context: Context, body: NewCorrection) -> Event:
     """Correct an event by an entry of its own.
 
     It has the time of the correction and everything else of the event it corrects, the outcome `correction`, and is in
-    every sum from then on; past reports of closed days stay as they were. It is no request and counts as none.
+    every sum from then on; past reports of closed days stay as they were. Budgets of
+    the current period follow it. It is no request and counts as none.
     """
     ledger = ledger_of(context)
     if body.cost_nano_usd == 0 and body.usage == UnitsChange():
@@ -104,8 +108,36 @@ async def create(context: Context, body: NewCorrection) -> Event:
     )
     if not await ledger.add(_encode(event), wrong.id):
         raise Conflict(f"this reference has corrected the event already: see {event.id}")
-    await context.changed()
+    await _count(context, event)
     return shown(_encode(event))
+
+
+async def _count(context: Context, event: UsageEvent) -> None:
+    """Budgets that the event counts in follow at once; whoever starts later reads the ledger."""
+    directory = (await context.society()).directory
+    customers = (event.customer,) if event.customer is not None else ()
+    mine = tuple(
+        ceiling
+        for ceiling in every_ceiling(context.snapshot().keys(), directory, customers)
+        if ceiling.claim.per and ceiling.claim.unit != "requests" and _counts_in(ceiling, event)
+    )
+    (found,) = await standings_of(context, [mine])
+    for standing in found:
+        amount = event.cost_nano_usd if standing.claim.unit == "nano_usd" else event.usage.tokens()
+        if amount:
+            await context.counted(standing.claim, standing.spent + amount)
+
+
+def _counts_in(ceiling: Ceiling, event: UsageEvent) -> bool:
+    if ceiling.models and not any(_matches(name, event.model) for name in ceiling.models):
+        return False
+    return bool(ceiling.of) and all(
+        value in event.tags if name == "tags" else getattr(event, name) == value for name, value in ceiling.of
+    )
+
+
+def _matches(pattern: str, model: str) -> bool:
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), model, re.DOTALL) is not None
 
 
 def _stem(event: UsageEvent) -> str:
