@@ -209,7 +209,14 @@ def test_escaped_letters_hide_nothing(gateway: Served, file: str, bob: str) -> N
 
 
 @pytest.mark.parametrize(
-    "kind", ["text/plain", "application/octet-stream", "", "application/x-www-form-urlencoded"]
+    "kind",
+    [
+        "text/plain",
+        "application/octet-stream",
+        "",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+    ],
 )
 def test_a_body_by_another_name_hides_nothing(gateway: Served, file: str, bob: str, kind: str) -> None:
     before = gateway.upstream.requests
