@@ -111,3 +111,42 @@ async def test_what_text_cannot_hold_or_an_index_not_take(database: Database, ma
     assert len(report.rows) == 3
     await rollups.rebuild(database)
     assert (await Events(database).usage(["model"])).rows == report.rows
+
+
+async def test_the_first_events_of_a_month_come_from_everywhere_at_once(
+    database: Database, make_event: Make
+) -> None:
+    others = [Database.open(database.url, Path("/")) for _ in range(6)]
+
+    async def first(at: int) -> int:
+        entries = [
+            read_entry(
+                msgspec.json.encode(make_event(at * 100 + n, time=f"2031-0{1 + n % 3}-01T00:00:00.000Z"))
+            )
+            for n in range(30)
+        ]
+        return await Ledger(others[at]).append(entries, f"spool{at}", BEGINNING, Position(1, 1))
+
+    assert await asyncio.gather(*(first(at) for at in range(6))) == [30] * 6
+    assert await Events(database).count() == 180
+    assert await rollups.verify(database) == []
+    for each in others:
+        await each.close()
+
+
+async def test_a_span_is_looked_for_in_its_months_only(database: Database, make_event: Make) -> None:
+    days = ("2026-09-30", "2026-10-31", "2026-11-01", "2026-12-20")
+    await append(database, *(make_event(at, time=f"{day}T10:00:00.000Z") for at, day in enumerate(days)))
+
+    def explain(connection: Connection) -> str:
+        query = text(
+            "EXPLAIN (ANALYZE, COSTS OFF) SELECT count(*) FROM events WHERE time >= :since AND time < :until"
+        )
+        span = {"since": "2026-10-05T00:00:00.000Z", "until": "2026-11-05T00:00:00.000Z"}
+        return "\n".join(connection.execute(query, span).scalars())
+
+    plan = await database.read(explain)
+    assert "events_2026_10" in plan
+    assert "events_2026_11" in plan
+    assert "events_2026_09" not in plan
+    assert "events_2026_12" not in plan
