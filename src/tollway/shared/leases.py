@@ -65,6 +65,7 @@ class Account:
         self.crossed: list[Crossing] = []
         # In flight: what the last message said, until it is answered.
         self.pool = 0
+        self.borrowed = 0
         self.sent = 0
         self.sent_later: dict[int, int] = {}
         self.sent_alert = -1

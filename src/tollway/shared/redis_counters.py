@@ -554,6 +554,10 @@ class RedisCounters:
             answer = self._decoder.decode(cast("bytes", reply))
         except RedisAway:
             self._away = True
+            for account in accounts:  # nobody answers for it now: it is this process's to spend
+                account.idle += account.pool
+                account.borrowed += account.pool
+                account.pool = 0
             for ask in asks:
                 self._give_up(ask)
             while self._asks:
@@ -598,7 +602,7 @@ class RedisCounters:
             for part, amount in account.sent_later.items():
                 account.owe(part, amount)
             account.sent_later = {}
-            account.pool = 0
+            account.pool = account.borrowed = 0
         for account in self._accounts.values():
             account.idle = 0
             account.answered = 0
@@ -737,7 +741,8 @@ class RedisCounters:
             account.sent_later = {}
             account.pool = 0
             account.seeds = []
-            account.idle += told.extra + told.pool
+            account.idle += told.extra + told.pool - account.borrowed
+            account.borrowed = 0
             if account.kind != BUDGET or told.at == account.start:
                 account.known = told.spent
             account.leased = told.leased
