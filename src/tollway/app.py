@@ -209,8 +209,11 @@ class Process:
             full=lambda id, seconds: self.sharing.tell_soon("full", f"{seconds:.1f} {id}"),
             holdings=self._holdings(settings, data_dir),
         )
+        self.services.client_secrets.vault = self.sharing.vault
         if self.database is None:
             self._run(self.ledger.run())
+        else:
+            self._kept.tickets.vault = self.sharing.vault
         self._run(self._prune())
         await self.sharing.start(self._heard, self._missed)
         await self._join(data_dir)

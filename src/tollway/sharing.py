@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from tollway.config.settings import RedisSettings
 from tollway.pipeline.background_responses import name_of
+from tollway.pipeline.client_secrets import Vault
 from tollway.shared.interface import Claim, Crossing, Lock, PubSub
 from tollway.shared.memory_bus import MemoryLock, MemoryPubSub
 from tollway.storage.spool import Spool
@@ -26,6 +27,7 @@ CHANNEL = "changes"
 
 class Notice(Struct, frozen=True, omit_defaults=True):
     """``what``: ``rows`` (keys or tenants in the database changed), ``file`` (read the configuration again),
+    ``full`` (a deployment takes no requests for a while: ``id`` is the seconds and its id),
     ``object`` or ``response`` (the one with this ``id`` changed), ``cancel`` (whoever works at this response stops).
     ``by`` is the process that says it."""
 
@@ -52,12 +54,14 @@ class Sharing:
         self.bus: PubSub
         self.lock: Lock
         self._link: RedisLink | None = None
+        self.vault: Vault | None = None
         self._telling: set[asyncio.Task[None]] = set()
         if settings is None:
             self.bus, self.lock = MemoryPubSub(), MemoryLock()
             return
         from tollway.shared.redis_bus import RedisLock, RedisPubSub
         from tollway.shared.redis_link import RedisLink
+        from tollway.shared.redis_vault import RedisVault
 
         self._link = RedisLink(
             settings.url.reveal(),
@@ -67,6 +71,7 @@ class Sharing:
             deadline=settings.timeout,
         )
         self.bus, self.lock = RedisPubSub(self._link), RedisLock(self._link)
+        self.vault = RedisVault(self._link)
 
     def counters(
         self,

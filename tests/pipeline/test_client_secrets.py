@@ -65,3 +65,35 @@ def test_a_key_that_asks_for_too_many_loses_its_oldest(monkeypatch: pytest.Monke
     assert len(kept) == 5
     kept.issue(replace(BOUND, key=b"fourth", expires_at=200.0), 150.0)
     assert len(kept) == 1
+
+
+class Kept:
+    """A vault that several stores share; ``texts`` is what somebody sees who looks into it."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, bytes] = {}
+
+    async def put(self, name: str, value: bytes, seconds: float) -> bool:
+        self.texts[name] = value
+        return True
+
+    async def get(self, name: str) -> bytes | None:
+        return self.texts.get(name)
+
+
+async def test_what_one_process_issued_another_finds_and_nobody_else_reads() -> None:
+    vault = Kept()
+    here, there = ClientSecrets(vault), ClientSecrets(vault)
+    token = here.issue(BOUND, 0.0)
+    await here.share(token, BOUND, 0.0)
+    assert there.find(token.encode(), 1.0) is None
+    assert await there.fetch(token.encode(), 1.0) == BOUND
+    assert await there.fetch(token.encode(), 100.0) is None, "it has ended"
+    assert await there.fetch(b"ek_tw_other", 1.0) is None
+    ((name, sealed),) = vault.texts.items()
+    assert token.encode() not in sealed
+    assert BOUND.secret.reveal().encode() not in sealed
+    assert token not in name
+    vault.texts[name] = sealed[:-1] + bytes([sealed[-1] ^ 1])
+    assert await there.fetch(token.encode(), 1.0) is None, "somebody changed it"
+    assert await ClientSecrets().fetch(token.encode(), 1.0) is None

@@ -75,7 +75,7 @@ async def issue_secret(request: ModelRequest, client: Client, app: Services) -> 
             )
             own = f"x-tollway-request-id: {request.id}\r\nx-tollway-attempts: {number}\r\n".encode()
             lines = b"content-type: application/json\r\ncache-control: no-store\r\n" + own
-            client.respond(200, lines + route.naming[index], _exchanged(answer, bound, app))
+            client.respond(200, lines + route.naming[index], await _exchanged(answer, bound, app))
             return
         raise failure
     finally:
@@ -153,7 +153,7 @@ def _value(fields: body.Fields) -> str:
     return value
 
 
-def _exchanged(fields: body.Fields, bound: Bound, app: Services) -> bytes:
+async def _exchanged(fields: body.Fields, bound: Bound, app: Services) -> bytes:
     """The provider's answer with our secret, which ends no later than the provider's."""
     now = app.wall_clock()
     inner = body.mapping(fields, "client_secret") if "client_secret" in fields else fields
@@ -164,9 +164,11 @@ def _exchanged(fields: body.Fields, bound: Bound, app: Services) -> bytes:
         ends = now + SHORTEST
     ends = min(ends, now + LONGEST)
     bound = msgspec.structs.replace(bound, secret=Secret(_value(fields)), expires_at=ends)
+    token = app.client_secrets.issue(bound, now)
+    await app.client_secrets.share(token, bound, now)
     told = {
         **inner,
-        "value": body.raw(app.client_secrets.issue(bound, now)),
+        "value": body.raw(token),
         "expires_at": body.raw(int(ends)),
     }
     return body.encode({**fields, "client_secret": Raw(body.encode(told))} if inner is not fields else told)

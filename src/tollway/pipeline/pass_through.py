@@ -63,7 +63,7 @@ async def pass_through(request: ModelRequest, client: Client, app: Services) -> 
     name, _, rest = request.path.lstrip(b"/").partition(b"/")
     registry = app.holdings.registry
     now = app.wall_clock()
-    grant = passed_objects.ticketed(request, name.decode("latin-1"), snapshot, registry, now)
+    grant = await passed_objects.ticketed(request, name.decode("latin-1"), snapshot, registry, now)
     grant = grant or authenticate(request, snapshot, now)
     provider = snapshot.providers.get(name.decode("latin-1"))
     if _UNMETERED.search(rest):

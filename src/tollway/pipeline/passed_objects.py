@@ -237,7 +237,7 @@ async def settle(
         await registry.keep([made])
 
 
-def ticketed(
+async def ticketed(
     request: ModelRequest, provider: str, snapshot: Snapshot, registry: Registry, now: float
 ) -> Grant | None:
     """Whose upload goes on: clients of Google's send no key to the address they were told, only what it holds. The
@@ -248,7 +248,7 @@ def ticketed(
         return None
     pairs = parse_qsl(request.query.decode("latin-1"), keep_blank_values=True)
     token = next((value for name, value in pairs if name == TICKET), "")
-    bound = registry.tickets.find(token.encode("latin-1", "replace"), now)
+    bound = await registry.tickets.fetch(token.encode("latin-1", "replace"), now)
     if bound is None or bound.provider != provider or bound.key is None or b"/upload/" not in request.path:
         return None
     grant = snapshot.grant(bound.key)
@@ -282,5 +282,7 @@ def led_here(
             key=sha256(token).digest(), model="", provider=provider.name, upstream_model="", secret=Secret(""),
             transcribes=False, expires_at=now + LONGEST,
         )  # fmt: skip
-        query.append(f"{TICKET}={registry.tickets.issue(bound, now)}")
+        ticket = registry.tickets.issue(bound, now)
+        registry.tickets.share_soon(ticket, bound, now)
+        query.append(f"{TICKET}={ticket}")
     return f"{base.rstrip('/')}/{provider.name}{parts.path}?{'&'.join(query)}".encode("latin-1")

@@ -59,7 +59,7 @@ async def plain_request(request: ModelRequest, client: Client, app: Services) ->
 async def converse(request: ModelRequest, socket: ClientSocket, app: Services) -> None:
     """Serve one session to its end. Raises GatewayError while it can still be answered in HTTP."""
     snapshot = app.snapshot
-    caller = identify(request, socket.protocols, app)
+    caller = await identify(request, socket.protocols, app)
     route, transcribes = _resolve(request, caller, snapshot)
     call = Call(request, {}, caller.grant, route, True, False, None, 1)
     account = SessionAccount(call, app)
@@ -106,7 +106,7 @@ def _seen(first: asyncio.Task[str | bytes]) -> None:
         first.exception()
 
 
-def identify(request: ModelRequest, protocols: list[str], app: Services) -> Caller:
+async def identify(request: ModelRequest, protocols: list[str], app: Services) -> Caller:
     """Whose session it is: by a header, ``?key=``, or the subprotocol in which a browser hides its key.
 
     Raises as ``authenticate``; a client secret that is unknown or has expired is an InvalidKey.
@@ -124,7 +124,7 @@ def identify(request: ModelRequest, protocols: list[str], app: Services) -> Call
         return Caller(grant, sha256(given).digest() if given is not None else None, None)
     if request.repeated:
         raise AmbiguousCredentials("The request carries a credential header twice. Send it once.")
-    bound = app.client_secrets.find(given, now)
+    bound = await app.client_secrets.fetch(given, now)
     if bound is None:
         raise InvalidKey("The client secret is not known here or has expired. Ask for a new one.")
     return Caller(grant_of(bound.key, snapshot, now), bound.key, bound)
