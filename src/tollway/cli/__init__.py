@@ -17,6 +17,9 @@ from tollway.errors import BadRequest, ConfigError, GatewayError
 COMMANDS = {
     "serve": ("tollway.cli.serve", "Run the gateway."),
     "keys": ("tollway.cli.keys", "Create, look at, revoke and rotate virtual keys."),
+    "orgs": ("tollway.cli.tenants", "Create and look at organizations."),
+    "teams": ("tollway.cli.tenants", "Create and look at teams."),
+    "users": ("tollway.cli.tenants", "Create and look at users, and make their tokens."),
     "config": ("tollway.cli.config", "Check a configuration file."),
     "models": ("tollway.cli.models", "List the models of the catalogue with their prices."),
     "prices": ("tollway.cli.prices", "Look up prices in the price book."),

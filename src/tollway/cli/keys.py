@@ -14,12 +14,13 @@ import msgspec
 
 from tollway.cli.loading import config_option, json_option, load
 from tollway.cli.output import clean, dollars, print_json, print_table
+from tollway.cli.tenants import terms_fields, terms_options
+from tollway.config.term_rules import RATES
 
 if TYPE_CHECKING:
     from tollway.admin.context import Context
     from tollway.admin.key_view import KeyView, MintedKey
     from tollway.admin.standing import BudgetView
-    from tollway.admin.terms import BudgetTerms
 
 T = TypeVar("T")
 
@@ -34,28 +35,26 @@ def keys() -> None:
 
 @keys.command(epilog="Example: tollway keys create --name ci --team core --budget 10usd/month --expires 30d")
 @click.option("--name", required=True, help="What the key is called in reports.")
-@click.option("--team", help="The team its spend is booked under.")
-@click.option("--models", help="Names it may use, with commas between; wildcards such as openai/* too.")
-@click.option(
-    "--budget", multiple=True, metavar="10usd/month", help="per day, week, month, total or 30d; may repeat."
-)
-@click.option("--rpm", type=click.IntRange(1), help="Requests a minute.")
-@click.option("--tpm", type=click.IntRange(1), help="Tokens a minute.")
-@click.option("--parallel", type=click.IntRange(1), help="Requests at the same time.")
+@click.option("--org", help="The organization it belongs to; that of its team, if left out.")
+@click.option("--team", help="The team it belongs to.")
+@click.option("--project", help="The project it belongs to.")
+@click.option("--user", help="Whose it is.")
+@click.option("--service", is_flag=True, help="A service account's: it belongs to its team and to no user.")
 @click.option("--expires", metavar="30d", help="A span from now, or a date.")
+@terms_options
 @config_option
 @json_option
 def create(
     name: str,
+    org: str | None,
     team: str | None,
-    models: str | None,
-    budget: tuple[str, ...],
-    rpm: int | None,
-    tpm: int | None,
-    parallel: int | None,
+    project: str | None,
+    user: str | None,
+    service: bool,
     expires: str | None,
     config: str | None,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Create a virtual key and print it, this once.
 
@@ -63,18 +62,16 @@ def create(
     """
     from tollway.admin import keys as actions
     from tollway.admin.key_terms import NewKey
-    from tollway.admin.terms import LimitTerms
 
-    limits: dict[str, Any] = {
-        name: value for name, value in (("rpm", rpm), ("tpm", tpm), ("parallel", parallel)) if value
-    }
     body = NewKey(
         name=name,
-        models=tuple(part.strip() for part in models.split(",") if part.strip()) if models else (),
-        budget=tuple(_budget(text) for text in budget) or None,
-        limits=LimitTerms(**limits) if limits else None,
         expires=expires,
+        organization=org,
         team=team,
+        project=project,
+        user=user,
+        service=service,
+        **terms_fields(given),
     )
     _print_minted(_run(config, lambda context: actions.create(context, body)), as_json, "created")
 
@@ -99,7 +96,7 @@ def list_keys(config: str | None, as_json: bool) -> None:
             clean(key.team or ""),
             clean(", ".join(key.models)) or "every",
             dollars(key.spent_nano_usd),
-            " and ".join(f"{dollars(budget.limit_nano_usd)}/{budget.per}" for budget in key.budgets),
+            " and ".join(f"{_amount(budget, budget.limit)}/{budget.per}" for budget in key.budgets),
             key.created_at[:10] if key.owner == "database" else "",
         )
         for key in found
@@ -169,18 +166,6 @@ async def _all(context: Context) -> list[KeyView]:
             return found
 
 
-def _budget(text: str) -> BudgetTerms:
-    from tollway.admin.terms import BudgetTerms
-    from tollway.config import units
-    from tollway.model.money import to_usd
-
-    try:
-        read = units.budget(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--budget") from None
-    return BudgetTerms(usd=to_usd(read.limit), per=read.per)
-
-
 def _public(key: KeyView) -> dict[str, object]:
     shown: dict[str, object] = msgspec.to_builtins(key)
     budgets = [shown["budget"], *msgspec.convert(shown["budgets"], list[object])]
@@ -201,8 +186,10 @@ def _print_minted(key: MintedKey, as_json: bool, done: str) -> None:
 
 def _terms(key: KeyView) -> list[str]:
     terms = [f"models {clean(', '.join(key.models))}" if key.models else "every model"]
+    if key.denied_models:
+        terms.append(f"not {clean(', '.join(key.denied_models))}")
     terms += [f"at most {_budget_text(budget)}" for budget in key.budgets]
-    for name in ("rpm", "tpm", "rpd", "tpd", "parallel"):
+    for name in RATES:
         limit: int | None = getattr(key.limits, name)
         if limit is not None:
             terms.append(f"{name} {limit}")
@@ -213,7 +200,12 @@ def _terms(key: KeyView) -> list[str]:
 
 def _budget_text(budget: BudgetView) -> str:
     period = "in total" if budget.per == "total" else f"per {budget.per}"
-    return f"{dollars(budget.limit_nano_usd)} USD {period}{', strictly' if budget.strict else ''}"
+    amount = f"{dollars(budget.limit)} USD" if budget.unit == "nano_usd" else _amount(budget, budget.limit)
+    return f"{amount} {period}{', strictly' if budget.strict else ''}"
+
+
+def _amount(budget: BudgetView, amount: int) -> str:
+    return dollars(amount) if budget.unit == "nano_usd" else f"{amount:,} {budget.unit}"
 
 
 def _print_key(key: KeyView, as_json: bool) -> None:
@@ -226,7 +218,9 @@ def _print_key(key: KeyView, as_json: bool) -> None:
         ("key", key.hint),
         ("status", key.status),
         ("owner", "configuration file" if key.owner == "file" else "database"),
+        ("organization", clean(key.organization or "")),
         ("team", clean(key.team or "")),
+        ("project", clean(key.project or "")),
         ("user", clean(key.user or "")),
         ("customer", clean(key.customer or "")),
         ("tags", clean(", ".join(key.tags))),
@@ -236,7 +230,7 @@ def _print_key(key: KeyView, as_json: bool) -> None:
     ]
     for budget in key.budgets:
         reset = f", resets {budget.resets_at}" if budget.resets_at else ""
-        facts.append(("spent", f"{dollars(budget.spent_nano_usd)} of {_budget_text(budget)}{reset}"))
+        facts.append(("spent", f"{_amount(budget, budget.spent)} of {_budget_text(budget)}{reset}"))
     if not key.budgets:
         facts.append(("spent", f"{dollars(key.spent_nano_usd)} USD ever"))
     print_table(("", ""), [fact for fact in facts if fact[1]])
