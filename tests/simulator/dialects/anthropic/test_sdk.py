@@ -242,3 +242,24 @@ async def test_the_asynchronous_client(running):
     ):
         texts = [text async for text in stream.text_stream]
     assert len(texts) == 5
+
+
+def test_files(client):
+    made = checked(client.beta.files.upload(file=("toll.txt", b"two", "text/plain")))
+    assert (made.filename, made.mime_type, made.size_bytes) == ("toll.txt", "text/plain", 3)
+    assert made.id in [one.id for one in client.beta.files.list()]
+    assert client.beta.files.download(made.id).read() == b"two"
+    assert checked(client.beta.files.delete(made.id)).type == "file_deleted"
+    with pytest.raises(anthropic.NotFoundError):
+        client.beta.files.retrieve_metadata(made.id)
+
+
+def test_messages_at_vertex(running):
+    origin = running.simulator.origin + "/v1"
+    with anthropic.AnthropicVertex(
+        region="r", project_id="p", access_token="ya29", base_url=origin, max_retries=0
+    ) as client:
+        asked = {"model": "claude-sonnet-4-5@20250929", "max_tokens": 64, "messages": HELLO}
+        assert client.messages.create(**asked).content[0].text
+        with client.messages.stream(**asked) as stream:
+            assert stream.get_final_message().stop_reason == "end_turn"

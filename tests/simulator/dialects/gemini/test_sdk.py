@@ -1,5 +1,7 @@
 """Google's SDK against the simulator: contents whole and streamed, tools and signatures, embeddings, errors."""
 
+import io
+
 import pytest
 
 genai = pytest.importorskip("google.genai")
@@ -241,3 +243,26 @@ def test_vertex(running):
     )
     with urllib.request.urlopen(request) as answer:
         assert json.load(answer)["usageMetadata"]["totalTokenCount"] == 40
+
+
+def test_files_and_caches(client):
+    made = client.files.upload(
+        file=io.BytesIO(b"two" * 9), config={"mime_type": "text/plain", "name": "toll-9"}
+    )
+    assert (made.name, made.mime_type, made.size_bytes, made.state.name) == (
+        "files/toll-9",
+        "text/plain",
+        27,
+        "ACTIVE",
+    )
+    assert client.files.get(name=made.name).uri == made.uri
+    assert made.name in [one.name for one in client.files.list()]
+    with pytest.raises(errors.ClientError, match="exists already"):
+        client.files.upload(file=io.BytesIO(b"x"), config={"mime_type": "text/plain", "name": "toll-9"})
+    client.files.delete(name=made.name)
+    with pytest.raises(errors.ClientError):
+        client.files.get(name=made.name)
+    contents = [types.Content(role="user", parts=[types.Part(text="Long " * 50)])]
+    cache = client.caches.create(model=MODEL, config={"contents": contents})
+    assert cache.name in [one.name for one in client.caches.list()]
+    client.caches.delete(name=cache.name)

@@ -12,7 +12,9 @@ from tollway.simulator.dialects.anthropic.messages import MESSAGES
 from tollway.simulator.dialects.anthropic.requests import read
 from tollway.simulator.reading import Plain, json_object
 
-VERSION = "vertex-2023-10-16"
+VERSION = re.compile(r"vertex-2023-10-16|20\d\d-\d\d-\d\d")
+"""Google's own word for it, or the API's date, which newer clients send."""
+
 PLACE = "/v1/projects/{project}/locations/{location}/publishers/anthropic/models/{model}"
 _PLACE = re.compile(rb"/v1/projects/[^/]+/locations/[^/]+/publishers/anthropic/models/.+")
 
@@ -23,8 +25,8 @@ def is_vertex(request: Request) -> bool:
 
 def _read(request: Request) -> Plain:
     body = json_object(request, invalid)
-    if body.pop("anthropic_version", None) != VERSION:
-        raise invalid(f'anthropic_version: Input should be "{VERSION}"')
+    if not VERSION.fullmatch(str(body.pop("anthropic_version", ""))):
+        raise invalid("anthropic_version: Input should be 'vertex-2023-10-16'")
     if "model" in body:
         raise invalid("model: Extra inputs are not permitted")
     if bool(body.get("stream")) is not request.path.endswith(b":streamRawPredict"):

@@ -60,19 +60,25 @@ def _upload(asked: Plain, model: str, knobs: Knobs, stamp: Stamp) -> Answer:
         return _shown({"file": file}, stamp, b"x-goog-upload-status: final\r\n")
     if command == "start":
         told = msgspec.json.decode(request.body or b"{}").get("file") or {}
+        _refuse_known(told.get("name"), stamp)
         kind = request.headers.get(b"x-goog-upload-header-content-type", b"application/octet-stream").decode()
         stamp.shelf.put(BEGUN, stamp.serial, Begun(told, kind, bytearray()))
-        address = f"{HOST}/upload/v1beta/files?upload_id={stamp.serial}&upload_protocol=resumable"
+        own = request.headers.get(b"host", b"localhost").decode("latin-1")
+        address = f"http://{own}/upload/v1beta/files?upload_id={stamp.serial}&upload_protocol=resumable"
         line = f"x-goog-upload-url: {address}\r\nx-goog-upload-status: active\r\n".encode()
         return _shown({}, stamp, line)
     kind = request.headers.get(b"content-type", b"application/octet-stream").decode()
     return _shown({"file": _keep({}, kind, request.body, stamp)}, stamp)
 
 
+def _refuse_known(name: str | None, stamp: Stamp) -> None:
+    if name is not None and stamp.shelf.get(KIND, name) is not None:
+        raise Refusal(409, f"The file {name} exists already.")
+
+
 def _keep(told: Body, kind: str, content: bytes, stamp: Stamp) -> Body:
     name = told.get("name") or f"files/s{stamp.serial[-11:]}"
-    if stamp.shelf.get(KIND, name) is not None:
-        raise Refusal(409, f"The file {name} exists already.")
+    _refuse_known(name, stamp)
     shown: Body = {
         "name": name,
         "displayName": told.get("displayName", ""),
