@@ -37,7 +37,9 @@ class PostgresServer:
 
     user = "postgres"
 
-    def __init__(self, *settings: str) -> None:
+    def __init__(self, *settings: str, follows: PostgresServer | None = None) -> None:
+        """``follows``: begin as a standby of that server."""
+        self._follows = follows
         self.port = free_port()
         self._bin = programs()
         self._settings = settings
@@ -50,6 +52,11 @@ class PostgresServer:
     def __enter__(self) -> PostgresServer:
         if os.getuid() == 0:
             shutil.chown(self._base, "postgres")
+        if self._follows is not None:
+            source = self._follows.url()
+            self._run("pg_basebackup", "-D", str(self.data), "-R", "-c", "fast", "--no-sync", "-d", source)
+            self.start()
+            return self
         self._run(
             "initdb",
             "-D",
@@ -104,6 +111,9 @@ class PostgresServer:
         """``immediate`` is a crash, ``fast`` ends the sessions first."""
         if (self.data / "postmaster.pid").exists():
             self._run("pg_ctl", "-D", str(self.data), "-w", "-m", mode, "stop")
+
+    def promote(self) -> None:
+        self._run("pg_ctl", "-D", str(self.data), "-w", "promote")
 
     def restart(self, mode: str = "immediate", away: float = 0.0) -> None:
         self.stop(mode)

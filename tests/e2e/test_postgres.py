@@ -385,3 +385,31 @@ async def test_no_request_asks_the_database(
             f"{asked} transactions in {seconds:.1f} s for {len(traffic.replies)} requests"
         )
         assert asked < len(traffic.replies) / 4
+
+
+async def test_the_standby_takes_over(tmp_path: Path, upstream: RunningSimulator) -> None:
+    """Reports read from the standby; when the primary is gone for good and the standby is promoted, the gateway finds
+    it by itself, and nothing is missing there."""
+    with PostgresServer("synchronous_standby_names=*") as primary:
+        primary.sql("SET synchronous_commit = local; CREATE DATABASE tollway")
+        with PostgresServer(follows=primary) as standby:
+            both = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
+            url = f"postgresql://postgres@{both}/tollway?target_session_attrs=primary"
+            settings = config(upstream, url, database_replica=standby.url("tollway"))
+            async with gateway(tmp_path, settings) as running:
+                await ready(running)
+                await stored_key(running)
+                async with Traffic(running, BODY, keys=[KEY, STORED]) as traffic:
+                    await traffic.answered(60)
+                    await running.usage("key")
+                    asked = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tollway'"
+                    assert int(standby.sql(asked)) > 0, "reports do not read from the replica"
+                    await asyncio.to_thread(primary.stop)
+                    await traffic.answered(60)
+                    await degraded(running, "ledger")
+                    await asyncio.to_thread(standby.promote)
+                    await ready(running)
+                    await traffic.answered(60)
+                no_refusal(traffic)
+                await running.api("/keys", {"name": "late"})
+                await assert_the_bill(running, upstream, len(traffic.replies), standby.url("tollway"))

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
 from tollway.errors import ConfigError, StoreUnavailable
-from tollway.storage.engine import Database, parse
+from tollway.storage.engine import Database, address
 
 
 def run(statement: str, **values: object):
@@ -17,7 +17,13 @@ def run(statement: str, **values: object):
 
 
 @pytest.mark.parametrize(
-    "url", ["mysql://u:hunter2@h/x", "tollway.db", "postgresql://u:hun@ter2:x@h:5432:a/x"]
+    "url",
+    [
+        "mysql://u:hunter2@h/x",
+        "tollway.db",
+        "postgresql://u:hun@ter2:x@h:5432:a/x",
+        "postgresql://u:hunter2/@h/x",
+    ],
 )
 def test_urls_of_no_database_are_refused_without_repeating_them(url: str) -> None:
     with pytest.raises(ConfigError) as refused:
@@ -34,11 +40,18 @@ def test_a_file_has_no_replica() -> None:
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+asyncpg"])
 def test_what_a_server_is_called_holds_no_password(scheme: str) -> None:
-    assert parse(f"{scheme}://u:hunter2@h/x").drivername == "postgresql+asyncpg"
+    assert address(f"{scheme}://u:hunter2@h/x") == "postgresql://u:hunter2@h/x"
     assert (
         Database.open(f"{scheme}://u:hunter2@db.example/x", Path("/data")).name
         == "postgresql://db.example:5432/x"
     )
+
+
+def test_an_address_may_name_several_hosts() -> None:
+    url = "postgresql://u:hunt@er2@one,two:5433,[::1]:5434/x?target_session_attrs=primary"
+    opened = Database.open(url, Path("/data"), replica="postgresql://u:hunter2@/x?host=/run/postgresql")
+    assert opened.name == "postgresql://one:5432,two:5433,[::1]:5434/x"
+    assert opened.url == url
 
 
 async def test_a_transaction_is_whole_or_nothing(database: Database) -> None:

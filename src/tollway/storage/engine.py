@@ -6,14 +6,14 @@ is in ``sqlite`` and ``postgres``. No table is known here.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import SplitResult, urlsplit
 
 from sqlalchemy import Connection
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
 from tollway.errors import ConfigError, StoreUnavailable
 
@@ -21,6 +21,8 @@ Result = TypeVar("Result")
 Work = Callable[[Connection], Result]
 
 POSTGRESQL = "postgresql"
+
+_HOST = re.compile(r"(\[[^][]*\]|[^][:]*)(:\d{1,5})?")
 
 
 class Database(ABC):
@@ -40,20 +42,26 @@ class Database(ABC):
     @staticmethod
     def open(url: str, data_dir: Path, *, replica: str | None = None) -> Database:
         """``sqlite:///file.db`` (relative to ``data_dir``), ``sqlite:////absolute/file.db`` or
-        ``postgresql://user:password@host:port/name``. ``replica``: a copy for reads that may be stale (PostgreSQL).
+        ``postgresql://user:password@host:port/name``, or with several hosts as ``host:port,host:port``. ``replica``:
+        a copy for reads that may be stale (PostgreSQL).
 
         Connects to nothing yet. Raises ConfigError for a URL that names no database we speak.
         """
-        parsed = parse(url)
-        if parsed.get_backend_name() == "sqlite":
+        if kind(url) == "sqlite":
             from tollway.storage.sqlite import SqliteDatabase, sqlite_path
 
             if replica is not None:
                 raise ConfigError(["database_replica: an SQLite file has no replica; remove it"])
             return SqliteDatabase(sqlite_path(url, data_dir))
+        if kind(url) != POSTGRESQL:
+            raise ConfigError(
+                [
+                    "database: this is not supported; use an address such as sqlite:///tollway.db or postgresql://…"
+                ]
+            )
         from tollway.storage.postgres import PostgresDatabase
 
-        return PostgresDatabase(parsed, parse(replica, "database_replica") if replica else None)
+        return PostgresDatabase(address(url), address(replica, "database_replica") if replica else None)
 
     @abstractmethod
     def missing(self) -> bool:
@@ -95,22 +103,29 @@ class Database(ABC):
         """Wait for running work, then give up all connections."""
 
 
-def parse(url: str, setting: str = "database") -> URL:
-    """Raises ConfigError for what is no URL of a database we speak; the message does not repeat it, for the sake of
-    its password."""
+def kind(url: str) -> str:
+    """``sqlite``, ``postgresql`` or whatever else stands before the colon."""
+    scheme = url.partition(":")[0].partition("+")[0]
+    return POSTGRESQL if scheme == "postgres" else scheme
+
+
+def address(url: str, setting: str = "database") -> str:
+    """A PostgreSQL server's address as its driver reads it; it may name several hosts. Raises ConfigError for what is
+    none. The message does not repeat it, for the sake of its password."""
     try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if kind(url) != POSTGRESQL or not all(map(_HOST.fullmatch, hosts_of(parts).split(","))):
         # No cause either: it may quote a piece of the password.
         raise ConfigError(
             [
-                f"{setting}: this is not a URL such as sqlite:///tollway.db or postgresql://user@host/tollway; "
+                f"{setting}: this is not an address such as postgresql://user@host:5432/tollway; "
                 "special characters of a password are written as %40 for @ and so on"
             ]
         ) from None
-    backend = "postgresql" if parsed.drivername == "postgres" else parsed.get_backend_name()
-    if backend not in ("sqlite", POSTGRESQL):
-        raise ConfigError(
-            [f"{setting}: {backend} is not supported; use sqlite:///tollway.db or postgresql://…"]
-        )
-    return parsed.set(drivername="postgresql+asyncpg") if backend == POSTGRESQL else parsed
+    return f"{POSTGRESQL}:{url.partition(':')[2]}"
+
+
+def hosts_of(parts: SplitResult) -> str:
+    return parts.netloc.rpartition("@")[2]

@@ -8,19 +8,20 @@ table is known here.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from sqlalchemy import Connection
-from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from tollway.errors import ConfigError, StoreUnavailable
-from tollway.storage.engine import Database, Result, Work
+from tollway.storage.engine import Database, Result, Work, hosts_of
 
 try:
     import asyncpg  # type: ignore[import-untyped]
@@ -42,6 +43,7 @@ ATTEMPTS = 4
 AWAY_SECONDS = 5.0
 """How long a replica that did not answer is not asked again."""
 
+_PORT = re.compile(r":\d+$")
 _DISCONNECTED = ("08", "57P0")
 _AGAIN = ("40001", "40P01")  # serialization failure, deadlock
 _READ_ONLY = "25006"
@@ -63,10 +65,13 @@ class _Session:
 class _Server:
     """The connections to one server. They are made when needed; as many may be out as the caller lets."""
 
-    def __init__(self, url: URL) -> None:
-        self.name = f"postgresql://{url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"
-        self._url = url.set(drivername="postgresql").render_as_string(hide_password=False)
-        self._named = "application_name" in url.query
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        hosts = (host or "localhost" for host in hosts_of(parts).split(","))
+        named = ",".join(host if _PORT.search(host) else f"{host}:5432" for host in hosts)
+        self.name = f"postgresql://{named}{parts.path}"
+        self._url = url
+        self._named = "application_name" in parse_qs(parts.query)
         engine = create_async_engine(
             "postgresql+asyncpg://",
             poolclass=NullPool,
@@ -141,14 +146,14 @@ class PostgresDatabase(Database):
     server has it), others do not: events are in the spool until a durable commit follows them.
     """
 
-    def __init__(self, url: URL, replica: URL | None) -> None:
+    def __init__(self, url: str, replica: str | None) -> None:
         """Raises ConfigError where the driver is not installed."""
         if asyncpg is None:
             raise ConfigError(["database: PostgreSQL needs its driver: pip install 'tollway[postgres]'"])
         self._primary = _Server(url)
         self._replica = _Server(replica) if replica is not None else None
         self.name = self._primary.name
-        self.url = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self.url = url
         self._reading = asyncio.Semaphore(READERS)
         self._reading_stale = asyncio.Semaphore(READERS)
         self._writing = asyncio.Semaphore(WRITERS)

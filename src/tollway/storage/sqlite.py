@@ -13,12 +13,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from tollway.errors import ConfigError, StoreUnavailable
-from tollway.storage.engine import Database, Result, Work, parse
+from tollway.storage.engine import Database, Result, Work, kind
 
 READERS = 4
 BUSY_SECONDS = 5.0
@@ -175,9 +176,12 @@ def _forget(future: asyncio.Future[Result]) -> None:
 def sqlite_path(url: str, data_dir: Path) -> Path:
     """The file an ``sqlite:///`` URL names. Raises ConfigError for another database's URL, or without a
     file."""
-    parsed = parse(url)
-    if parsed.get_backend_name() != "sqlite":
-        raise ConfigError([f"database: {parsed.get_backend_name()} is no file; use sqlite:///tollway.db"])
+    try:
+        parsed = make_url(url) if kind(url) == "sqlite" else None
+    except ArgumentError:
+        parsed = None
+    if parsed is None:
+        raise ConfigError(["database: this is no file; use sqlite:///tollway.db"])
     if not parsed.database or parsed.database == ":memory:":
         raise ConfigError(["database: sqlite needs a file, such as sqlite:///tollway.db"])
     return data_dir / parsed.database

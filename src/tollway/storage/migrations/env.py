@@ -7,11 +7,11 @@ import asyncio
 
 from alembic import context
 from sqlalchemy import Connection, create_engine, event
-from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
+from tollway.storage.engine import POSTGRESQL, kind
 from tollway.storage.tables import metadata
 
 LOCK = 0x746F6C6C
@@ -70,14 +70,14 @@ async def _postgresql(url: str) -> None:
 url = context.config.get_main_option("sqlalchemy.url") or ""
 if context.is_offline_mode():
     context.configure(
-        dialect_name=make_url(url).get_backend_name(),
+        dialect_name=kind(url),
         target_metadata=metadata,
         literal_binds=True,
         render_as_batch=True,
     )
     with context.begin_transaction():
         context.run_migrations()
-elif make_url(url).get_backend_name() == "postgresql":
+elif kind(url) == POSTGRESQL:
     asyncio.run(_postgresql(url))
 else:
     _sqlite(url)
