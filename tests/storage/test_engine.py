@@ -85,7 +85,7 @@ async def test_readers_run_beside_a_writer(database: Database) -> None:
     wrote = asyncio.Event()
     let_go = threading.Event()
     loop = asyncio.get_running_loop()
-    slow = "SELECT pg_sleep(1)" if database.url.startswith("postgresql") else None
+    slow = "SELECT pg_sleep(2)" if database.url.startswith("postgresql") else None
 
     def writing(connection: Connection) -> None:
         connection.execute(text("INSERT INTO ledger_state VALUES ('a', 'b')"))

@@ -66,9 +66,12 @@ async def test_no_more_connections_than_promised(database: Database, postgres: P
     reads = [database.read(run("SELECT pg_sleep(0.2)")) for _ in range(30)]
     writes = [database.write(run("SELECT pg_sleep(0.2)")) for _ in range(10)]
     waiting = asyncio.gather(*reads, *writes)
-    await asyncio.sleep(0.3)
-    assert 0 < connections(postgres, database) <= engine.READERS + engine.WRITERS
+    most = 0
+    while not waiting.done():
+        most = max(most, await asyncio.to_thread(connections, postgres, database))
+        await asyncio.sleep(0.05)
     await waiting
+    assert 0 < most <= engine.READERS + engine.WRITERS
 
 
 async def test_what_waits_too_long_for_its_turn_is_told_so(database: Database) -> None:
@@ -86,15 +89,17 @@ async def test_durable_writes_wait_for_the_disk(database: Database) -> None:
 
 
 async def test_reads_see_one_moment(database: Database) -> None:
+    looked = asyncio.Event()
+
     def twice(connection: Connection) -> list[int]:
         count = text("SELECT count(*) FROM ledger_state")
         first = connection.execute(count).scalar_one()
-        time.sleep(0)
+        looked.set()
         connection.execute(text("SELECT pg_sleep(0.5)"))
         return [first, connection.execute(count).scalar_one()]
 
     reading = asyncio.create_task(database.read(twice))
-    await asyncio.sleep(0.2)
+    await looked.wait()
     await database.write(run("INSERT INTO ledger_state VALUES ('a', 'b') RETURNING 1"))
     assert await reading == [0, 0]
 
@@ -176,10 +181,10 @@ async def test_a_network_that_swallows_everything(behind: Database, proxy: Proxy
 
     began = time.monotonic()
     with pytest.raises(StoreUnavailable):
-        await behind.write(holds, deadline=1.0)
+        await behind.write(holds, deadline=3.0)
     with pytest.raises(StoreUnavailable):
         await behind.read(run("SELECT 1"), deadline=1.0)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20
     await proxy.cut()
     await proxy.mend()
     assert await database.write(run("UPDATE ledger_state SET value = 'd' RETURNING value")) == "d"
