@@ -32,6 +32,7 @@ class Process:
         self.file = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self.written = self.log.stat().st_size
         self.serial = 0
+        self.stopped = False
 
     def write(self, *words: object) -> None:
         line = (" ".join(map(str, words)) + "\n").encode()
@@ -54,8 +55,7 @@ class Process:
         if self.plan["successor"]:
             await self.recover(counters)
         await counters.start()
-        end = time.monotonic() + self.plan["seconds"]
-        await asyncio.gather(*(self.client(counters, end) for _ in range(self.plan["clients"])))
+        await asyncio.gather(self.mind_stop(), *(self.client(counters) for _ in range(self.plan["clients"])))
         await counters.close()
         await link.close()
 
@@ -73,9 +73,15 @@ class Process:
         )
         self.write("a", time.monotonic())
 
-    async def client(self, counters: RedisCounters, end: float) -> None:
+    async def mind_stop(self) -> None:
+        stop, latest = Path(self.plan["stop"]), time.monotonic() + 120
+        while not stop.exists() and time.monotonic() < latest:
+            await asyncio.sleep(0.05)
+        self.stopped = True
+
+    async def client(self, counters: RedisCounters) -> None:
         pick = self.random
-        while time.monotonic() < end:
+        while not self.stopped:
             worst = pick.randint(*self.plan["hold"])
             amounts = Amounts(tokens=worst, input_tokens=worst, nano_usd=worst, worst_nano_usd=worst)
             asked = time.monotonic()

@@ -72,10 +72,12 @@ async def hammer(
     kills: int, offset: float = 0.0, hold: tuple[int, int] = (100, 1000), work: float = 0.03,
 ) -> Run:  # fmt: skip
     prefix = uuid4().hex
+    stop = folder / "stop"
+    (folder / "logs").mkdir()
     chance = random.Random(seed)
     base: dict[str, Any] = {
         "url": redis.url, "prefix": prefix, "claims": [msgspec.to_builtins(claim) for claim in claims],
-        "clients": CLIENTS // processes, "seconds": seconds, "beat": BEAT, "grace": GRACE, "offset": offset,
+        "clients": CLIENTS // processes, "stop": str(stop), "beat": BEAT, "grace": GRACE, "offset": offset,
         "hold": hold, "work": work, "successor": False,
     }  # fmt: skip
 
@@ -87,7 +89,7 @@ async def hammer(
             sys.executable, str(PROGRAM), json.dumps(plan), stderr=asyncio.subprocess.PIPE
         )
 
-    logs = [folder / f"w{number}" for number in range(processes)]
+    logs = [folder / "logs" / f"w{number}" for number in range(processes)]
     running = [await start(number) for number in range(processes)]
     killed: list[float] = []
     try:
@@ -98,7 +100,10 @@ async def hammer(
             running[number].kill()
             killed.append(time.monotonic())
             await running[number].wait()
-            running[number] = await start(number, successor=True, seconds=seconds / 2)
+            running[number] = await start(number, successor=True)
+        await until(lambda: all(log.exists() and log.stat().st_size > 4000 for log in logs), 60)
+        await asyncio.sleep(seconds)
+        stop.touch()
         for process in running:
             _, complaints = await asyncio.wait_for(process.communicate(), 90)
             assert process.returncode == 0, complaints.decode()
@@ -108,7 +113,7 @@ async def hammer(
                 process.kill()
                 await process.wait()
     log = Log()
-    log.read(sorted(folder.iterdir()))
+    log.read(sorted((folder / "logs").iterdir()))
     return Run(log, killed, offset, redis.url, prefix)
 
 
@@ -182,7 +187,7 @@ async def test_budgets_and_slots_hold(redis: RedisServer, tmp_path: Path, proces
         (slots, total, day),
         processes=processes,
         seed=seed,
-        seconds=1.2,
+        seconds=0.6,
         kills=1,
         offset=offset,
     )
@@ -243,7 +248,7 @@ async def test_windows_hold(redis: RedisServer, tmp_path: Path, processes: int, 
         seconds=seconds,
     )
     run = await hammer(
-        redis, tmp_path, (requests, tokens), processes=processes, seed=seed, seconds=2.5, kills=processes > 1
+        redis, tmp_path, (requests, tokens), processes=processes, seed=seed, seconds=1.5, kills=processes > 1
     )
     admitted = sorted(run.log.admitted.items(), key=lambda item: item[1][0])
     assert len(admitted) > 100
