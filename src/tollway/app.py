@@ -227,14 +227,18 @@ class Process:
             secret = self._admin_digest or sha256((admin.reveal() if admin else "").encode()).digest()
             return Holdings(Sealed(secret), folder, None)
         from tollway.jobs.mind_objects import MindObjects
-        from tollway.jobs.run_batches import RunBatches, Served
+        from tollway.jobs.run_batches import RunBatches, Served, has_files
         from tollway.storage.repositories.objects import Objects
 
         rows = Objects(self.database)
         kept = self._kept = Remembered(rows, lambda id: self.sharing.tell_soon("object", id))
 
         async def unsettled() -> list[Artifact]:
-            return await rows.unsettled("batch", local=True)
+            batches = await rows.unsettled("batch", local=True)
+            # Another machine's files are not here; without others, one whose files are gone has failed.
+            return (
+                [one for one in batches if has_files(one, folder / "files")] if self.sharing.many else batches
+            )
 
         async def line(owner: str, url: str, body: bytes) -> Served:
             return await serve_line(self.services, self._line_ids, owner, url, body)

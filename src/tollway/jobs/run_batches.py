@@ -63,6 +63,11 @@ class State(Struct, kw_only=True):
     cancelled: bool = False
 
 
+def has_files(batch: Artifact, folder: Path) -> bool:
+    """Whether what the batch is to work at lies in this folder."""
+    return (folder / msgspec.json.decode(batch.state, type=State).input).exists()
+
+
 class Keeper(Protocol):
     """Where artifacts are kept."""
 
