@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import dialects_page
+import roles_page
 
 from tollway.providers.catalog import CatalogEntry, load_catalog
 from tollway.providers.quirks import Quirk
@@ -146,7 +147,11 @@ def _change(quirk: Quirk) -> str:
     return f"{text} (in {', '.join(quirk.on)})" if quirk.on else text
 
 
-SECTIONS: dict[str, Callable[[], str]] = {"providers": providers, "dialects": dialects_page.page}
+SECTIONS: dict[str, Callable[[], str]] = {
+    "providers": providers,
+    "dialects": dialects_page.page,
+    "roles": roles_page.page,
+}
 
 
 def main(arguments: list[str]) -> int:
