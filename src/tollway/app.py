@@ -597,7 +597,8 @@ class Process:
                     self._run(self.ledger.run())
                     self._run(self._partitions.run())
                     if self.settings.redis is None:  # which remembers by itself
-                        self._run(self._remember.run(self._counted, self.counters.standing, time.time))
+                        counted, version = self._counted, lambda: self.generation
+                        self._run(self._remember.run(counted, version, self.counters.standing, time.time))
                     self._lead("purge", self._purge.run)
                     if self.responses is not None:
                         self._run(self.responses.run())

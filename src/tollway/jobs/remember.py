@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -35,10 +34,11 @@ EVERY = 5.0
 """Seconds between two looks at what was spent. What was carried into the database and left the spool since the last
 look is what a start without the database may miss."""
 
-_SHARE = 100
-"""Looking takes at most this part of the time, however many budgets there are."""
+_SLICE = 128
+"""Counters read before other tasks of the loop get their turn."""
 
 Kind = TypeVar("Kind")
+Standings = Callable[[tuple[Claim, ...]], Awaitable[list[Standing]]]
 
 
 class Known(Struct, frozen=True, kw_only=True):
@@ -85,41 +85,52 @@ class Remember:
         # Nothing is asked of the database: the spool alone says what came later.
         found = (await counted(every, now, rest, self._spool, _NothingStored())).spent
         if kept is not None:
+            beginnings = _Beginnings(now)
             for claim in _budgets(every):
                 begun, amount = kept.budgets.get(claim.counter, (-1.0, 0))
-                if begun == _begun(claim, now):
+                if begun == beginnings.of(claim):
                     found[claim.counter] = found.get(claim.counter, 0) + amount
         return found
 
     async def run(
         self,
         ceilings: Callable[[], Iterable[Ceiling]],
-        standing: Callable[[tuple[Claim, ...]], Awaitable[list[Standing]]],
+        version: Callable[[], int],
+        standing: Standings,
         clock: Callable[[], float],
     ) -> None:
-        """Keep what is spent, until cancelled. ``clock`` gives Unix seconds."""
-        pause = EVERY
+        """Keep what is spent, until cancelled. ``ceilings`` are others only when ``version`` is, ``clock`` gives Unix
+        seconds."""
+        claims: list[Claim] = []
+        known = -1
         while True:
-            await asyncio.sleep(pause)
-            began = time.perf_counter()
-            await self.keep_spent(ceilings(), standing, clock())
-            pause = max(EVERY, (time.perf_counter() - began) * _SHARE)
+            await asyncio.sleep(EVERY)
+            if self._last == self._spool.end:
+                continue  # nobody spent anything
+            if known != version() or not claims:
+                known = version()
+                # Of ten thousand keys that takes a while.
+                claims = await asyncio.to_thread(_budgets, ceilings())
+            await self._keep_spent(claims, standing, clock())
 
-    async def keep_spent(
-        self,
-        ceilings: Iterable[Ceiling],
-        standing: Callable[[tuple[Claim, ...]], Awaitable[list[Standing]]],
-        now: float,
-    ) -> None:
-        if self._last == self._spool.end:
-            return  # nobody spent anything
-        claims = _budgets(ceilings)
+    async def keep_spent(self, ceilings: Iterable[Ceiling], standing: Standings, now: float) -> None:
+        if self._last != self._spool.end:
+            await self._keep_spent(_budgets(ceilings), standing, now)
+
+    async def _keep_spent(self, claims: list[Claim], standing: Standings, now: float) -> None:
         if not claims:
             return
-        found = await standing(tuple(claims))
-        # At one moment with the counters: what is in the spool by now is in them.
-        self._last = end = self._spool.end
-        budgets = {each.claim.counter: (_begun(each.claim, now), each.spent) for each in found}
+        # The place in the spool comes first: what is spent while counters are being read may be counted twice by a
+        # start without the database, and is never forgotten.
+        end = self._spool.end
+        budgets: dict[str, tuple[float, int]] = {}
+        beginnings = _Beginnings(now)
+        for at in range(0, len(claims), _SLICE):
+            if at:
+                await asyncio.sleep(0)
+            found = await standing(tuple(claims[at : at + _SLICE]))
+            budgets.update((each.claim.counter, (beginnings.of(each.claim), each.spent)) for each in found)
+        self._last = end
         kept = SpentSoFar(spool=self._spool.id, segment=end.segment, offset=end.offset, budgets=budgets)
         await asyncio.to_thread(_write, self._spent, kept)
 
@@ -156,9 +167,20 @@ def _budgets(ceilings: Iterable[Ceiling]) -> list[Claim]:
     return [claim for claim in claims.values() if claim.per and not claim.seconds]
 
 
-def _begun(claim: Claim, now: float) -> float:
-    begun, _ = period(claim.per, now, claim.anchor, claim.zone, claim.first_day, claim.first_month)
-    return begun
+class _Beginnings:
+    """When claims' current periods began, in Unix seconds; most of them share a few."""
+
+    def __init__(self, now: float) -> None:
+        self._now = now
+        self._known: dict[tuple[str, float, str, int, int], float] = {}
+
+    def of(self, claim: Claim) -> float:
+        name = (claim.per, claim.anchor, claim.zone, claim.first_day, claim.first_month)
+        begun = self._known.get(name)
+        if begun is None:
+            begun, _ = period(claim.per, self._now, *name[1:])
+            self._known[name] = begun
+        return begun
 
 
 def _read(path: Path, kind: type[Kind]) -> Kind | None:
