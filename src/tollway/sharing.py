@@ -55,6 +55,7 @@ class Sharing:
         self.lock: Lock
         self._link: RedisLink | None = None
         self.vault: Vault | None = None
+        self._counters: RedisCounters | None = None
         self._telling: set[asyncio.Task[None]] = set()
         if settings is None:
             self.bus, self.lock = MemoryPubSub(), MemoryLock()
@@ -84,7 +85,7 @@ class Sharing:
 
         assert self._settings is not None
         assert self._link is not None
-        return RedisCounters(
+        self._counters = RedisCounters(
             self._link,
             seed=seed,
             spool=spool.id,
@@ -92,6 +93,7 @@ class Sharing:
             crossed=crossed,
             beat=self._settings.heartbeat,
         )
+        return self._counters
 
     async def start(self, heard: Callable[[Notice], None], missed: Callable[[], None]) -> None:
         """``heard`` gets what other processes say, ``missed`` is called when something may have been said unheard."""
@@ -133,6 +135,7 @@ class Sharing:
 
     @property
     def degraded(self) -> str | None:
-        if self._link is None or not self._link.away:
+        away = self._link is not None and self._link.away
+        if not away and (self._counters is None or not self._counters.away):
             return None
         return "Redis does not answer. What this process holds of budgets and limits is spent first."

@@ -30,6 +30,8 @@ class _Event(Struct):
     tags: list[str] = []
 
 
+BATCH = 256
+
 _decode = msgspec.json.Decoder(_Event).decode
 _Kind = tuple[str, ...]
 
@@ -45,11 +47,18 @@ def settlements(
             values = tuple(value for _, value in ceiling.of)
             kinds.setdefault(names, {}).setdefault(values, []).append(ceiling)
     found: list[Settlement] = []
-    position = after
+    position, most = after, BATCH
     while position < until:
-        records, position = spool.read(position)
+        records, behind = spool.read(position, max_records=most)
         if not records:
             break
+        if behind > until:
+            # What was written since is no part of it: the last steps are shorter.
+            if most == 1:
+                break
+            most //= 2
+            continue
+        position = behind
         for record in records:
             try:
                 event = _decode(record)
