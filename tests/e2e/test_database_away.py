@@ -196,6 +196,40 @@ async def test_locked_from_the_start(tmp_path: Path, upstream: RunningSimulator)
         running.kill()
 
 
+@pytest.mark.parametrize("killed", [False, True])
+async def test_a_spent_budget_stays_spent(tmp_path: Path, upstream: RunningSimulator, killed: bool) -> None:
+    """Started beside a locked database: what was spent is remembered, and so is who may not spend any more."""
+    path = tmp_path / "tollway.db"
+    poor = "sk-tw-a-key-with-hardly-any-money"
+    running = Gateway(tmp_path / "gateway", config(upstream, path))
+    try:
+        await running.start()
+        await until(lambda: _ready(running), 20)
+        await running.api("/keys", {"name": "poor", "key": poor, "budget": {"usd": 0.00001, "per": "month"}})
+
+        async def spent() -> bool:
+            return (await running.ask(BODY, key=poor)).status == 402
+
+        await until(spent, 20, "the budget is spent")
+        remembered = running.data_dir / "spent.msgpack"
+        await until(lambda: not killed or remembered.exists(), 30, "what is spent is kept")
+        if killed:
+            running.kill()
+        else:
+            assert await running.stop() == 0
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("PRAGMA locking_mode=EXCLUSIVE")
+            other.execute("BEGIN EXCLUSIVE")
+            await running.start()
+            assert (await running.ask(BODY, key=poor)).status == 402
+            assert (await running.ask(BODY)).status == 200
+            other.execute("ROLLBACK")
+        await recovered(running)
+        assert (await running.ask(BODY, key=poor)).status == 402
+    finally:
+        running.kill()
+
+
 @pytest.mark.usefixtures("mounts")
 async def test_read_only_from_the_start(tmp_path: Path, upstream: RunningSimulator) -> None:
     directory = tmp_path / "database"
