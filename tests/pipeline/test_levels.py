@@ -31,12 +31,16 @@ def configuration(upstream: RunningSimulator) -> dict[str, Any]:
         "models": {
             "a": {"targets": [target]},
             "b": {"targets": [target]},
-            "backed": {"targets": ["mock/full+status=429+retry_after=120", "mock/m"], "retry": {"attempts": 1}},
+            "backed": {
+                "targets": ["mock/full+status=429+retry_after=120", "mock/m"],
+                "retry": {"attempts": 1},
+            },
             "long": {"targets": [{"model": "mock/m+tokens=4000", "price": PRICE}]},
         },
         "organizations": [
             {"name": "acme", "models": ["a", "b", "group:all"], "limits": {"rpd": 10_000}},
             {"name": "halted", "blocked": True},
+            {"name": "other"},
         ],
         "access_groups": [{"name": "all", "models": ["*"]}, {"name": "one", "models": ["b"]}],
         "teams": [
@@ -45,12 +49,16 @@ def configuration(upstream: RunningSimulator) -> dict[str, Any]:
             {"name": "picky", "organization": "acme", "denied_models": ["group:one"]},
             {"name": "shared", "organization": "acme", "members": {"limits": {"rpm": 2}}},
             {"name": "stopped", "organization": "halted"},
+            {"name": "only-a", "organization": "acme", "models": ["a"]},
+            {"name": "not-b", "organization": "acme", "denied_models": ["b"]},
         ],
         "users": [{"name": "ann", "teams": ["shared"]}, {"name": "ben", "teams": ["shared"]}],
         "customers": [
             {"name": "default", "limits": {"rpm": 2}},
             {"name": "banned", "blocked": True},
             {"name": "vip", "limits": {"rpm": 100}},
+            {"name": "rich", "id": "other.rich", "organization": "other", "budget": {"usd": 0.0001}},
+            {"name": "gone", "id": "other.gone", "organization": "other", "blocked": True},
         ],
         "tags": [{"name": "batch", "limits": {"rpm": 1}}],
         "keys": [
@@ -67,6 +75,12 @@ def configuration(upstream: RunningSimulator) -> dict[str, Any]:
             key("scoped", limits=[{"models": ["a"], "rpm": 1}]),
             key("routes", routes=["embeddings"]),
             key("alias", aliases={"fast": "a"}),
+            key("renamed", team="only-a", aliases={"b": "b", "mine": "b"}),
+            key("renamed2", team="not-b", aliases={"a": "b"}),
+            key("direct", denied_models=["long", "mock/m"]),
+            key("scoped2", limits=[{"models": ["a"], "rpm": 1}]),
+            key("other", organization="other"),
+            key("strict", budget={"usd": 5, "strict": True}),
             key("watched", limits={"rpm": 1, "enforce": False}),
             key("warned", budget={"usd": 1, "alert_at": [1]}),
             key("tight", budget={"usd": 0.4, "on_tight": "clamp", "strict": True}),
@@ -237,3 +251,49 @@ def test_a_full_provider_is_passed_over_until_it_has_room(door: Door) -> None:
     assert first.headers["x-tollway-attempts"] == "2"
     assert second.headers["x-tollway-attempts"] == "1"
     assert second.headers["x-tollway-deployment"] == first.headers["x-tollway-deployment"]
+
+
+def test_an_alias_is_no_way_around_a_list_above_it(door: Door) -> None:
+    """What is served must be allowed by each list outside the level that has the alias, and denied by none."""
+    for name, model in (("renamed", "b"), ("renamed", "mine"), ("renamed2", "a"), ("renamed2", "b")):
+        refused = chat(door, name, model=model)
+        assert (refused.status, refused.code) == (403, "model_not_allowed"), (name, model)
+    assert chat(door, "renamed", model="a").status == 200
+
+
+def test_a_denied_model_is_denied_by_every_name(door: Door) -> None:
+    for model in ("long", "mock/m+tokens=4000"):
+        refused = chat(door, "direct", model=model)
+        assert (refused.status, refused.code) == (403, "model_not_allowed"), model
+    assert chat(door, "direct", model="backed").status == 403, "one of its targets is denied by its own name"
+    assert chat(door, "direct", model="a").status == 200
+    answer = door.ask(
+        b"GET /v1/models HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %b\r\n\r\n" % value("direct").encode()
+    )
+    assert {each["id"] for each in answer.json()["data"]} == {"a", "b"}
+
+
+def test_a_limit_of_some_models_holds_by_every_name(door: Door) -> None:
+    answers = [chat(door, "scoped2"), chat(door, "scoped2", model="mock/m+tokens=50")]
+    assert codes(answers) == [200, 429]
+
+
+def test_another_organizations_customer_is_nobody_here(door: Door) -> None:
+    """It is not charged, not blocked and not told of; the usual terms of end users hold."""
+    answers = [
+        chat(door, "plain", user=name) for name in ("other.rich", "other.gone", "other.rich", "other.rich")
+    ]
+    assert codes(answers) == [200, 200, 200, 429]
+    assert "customer other.rich has reached its limit of 2 requests" in answers[-1].json()["error"]["message"]
+    assert chat(door, "other", user="other.rich").status == 402
+    assert chat(door, "other", user="other.gone").code == "key_blocked"
+
+
+def test_the_larger_of_two_lengths_is_held(door: Door) -> None:
+    refused = chat(door, "strict", max_completion_tokens=1, max_tokens=100_000)
+    assert (refused.status, refused.code) == (402, "budget_exceeded")
+    body = {"model": "a", "prompt": "x", "max_tokens": 16, "best_of": 10_000}
+    refused = door.ask(post(body, path="/v1/completions", key=value("strict")))
+    assert (refused.status, refused.code) == (402, "budget_exceeded")
+    assert chat(door, "strict", max_tokens=2**53, n=2**53).code == "budget_exceeded"
+    assert chat(door, "strict", max_tokens=16).status == 200

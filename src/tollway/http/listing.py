@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from tollway.errors import ModelNotFound
+from tollway.errors import ModelNotAllowed, ModelNotFound
 from tollway.pipeline.authenticate import authenticate
 from tollway.pipeline.client import Client, ModelRequest
 from tollway.pipeline.grant import Grant
@@ -47,7 +47,10 @@ async def show_model(request: ModelRequest, client: Client, app: Services) -> No
     name = request.path.decode("utf-8", "replace")
     if not grant.allows(name):
         raise ModelNotFound(f"Model {name[:200]!r} does not exist here.", param="model")
-    route = grant.route(name, snapshot)
+    try:
+        route = grant.route(name, snapshot)
+    except ModelNotAllowed:  # denied under another of its names
+        raise ModelNotFound(f"Model {name[:200]!r} does not exist here.", param="model") from None
     if _speaks_gemini(request):
         from tollway.wire.formats.gemini_generate import write_model
 
@@ -71,7 +74,11 @@ def _anthropic(name: str, snapshot: Snapshot) -> dict[str, Any]:
 def _visible(grant: Grant, snapshot: Snapshot) -> list[tuple[str, str]]:
     named = snapshot.named()
     if named:
-        return [(name, route.targets[0].provider.name) for name, route in named.items() if grant.allows(name)]
+        return [
+            (name, route.targets[0].provider.name)
+            for name, route in named.items()
+            if grant.allows(name) and grant.permits(route)
+        ]
     found = []
     for provider in snapshot.providers.values():
         for facts in snapshot.prices.models(provider.entry.price_sheet):

@@ -30,6 +30,7 @@ from tollway.pipeline.grant import Grant
 from tollway.pipeline.hand_over import Adopt, Errand, hand_over
 from tollway.pipeline.holdings import Holdings
 from tollway.pipeline.named_objects import check, may_name, read
+from tollway.pipeline.reserve import MOST
 from tollway.pipeline.resolve import Call
 from tollway.pipeline.services import Services
 from tollway.pipeline.snapshot import ServedRoute, Snapshot, Target
@@ -69,7 +70,7 @@ class Task:
         self.operation = operation
         self.write = write
         self.wish = wish
-        self.claims = call.grant.taking(call.route.name).claims if claims is None else claims
+        self.claims = call.grant.taking(call.route).claims if claims is None else claims
         self.holds = holds
         self.again = again
         self.adopt = adopt
@@ -293,7 +294,12 @@ def _taking(task: Task, snapshot: Snapshot) -> Amounts:
         tokens, nano_usd = max(tokens, held), max(nano_usd, amount)
         if any(claim.strict for claim in task.claims):
             most = max(most, worst(wish, target, snapshot), amount)
-    return Amounts(tokens=tokens, input_tokens=tokens, nano_usd=nano_usd, worst_nano_usd=most)
+    return Amounts(
+        tokens=min(tokens, MOST),
+        input_tokens=min(tokens, MOST),
+        nano_usd=min(nano_usd, MOST),
+        worst_nano_usd=min(most, MOST),
+    )
 
 
 def _shortened(request: UpstreamRequest, call: Call, app: Services) -> UpstreamRequest:

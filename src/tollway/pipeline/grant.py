@@ -26,6 +26,7 @@ from tollway.shared.interface import Claim
 if TYPE_CHECKING:
     from tollway.pipeline.snapshot import ServedRoute, Snapshot, Target
 
+MOST_LISTS = 1 << 30
 MEMO = 4096
 """Names remembered for each kind of memo; past that it starts again (names come from clients)."""
 
@@ -124,7 +125,7 @@ class Grant:
         self._routes: dict[str, ServedRoute] = {}
         self.labels: dict[tuple[Target, str, str], Labels] = {}
         self._narrowed: dict[tuple[str | None, tuple[str, ...]], Grant] = {}
-        self._taking: dict[str, Ceilings] = {}
+        self._taking: dict[tuple[str, ...], Ceilings] = {}
         self._habits: dict[str, Habit] = {}
         self.organization: str | None = None
         self.team: str | None = None
@@ -134,7 +135,7 @@ class Grant:
         self.tags = tags
         self.blocked: str | None = None
         self.expires_at: float | None = None
-        self._aliases: dict[str, str] = {}
+        self._aliases: dict[str, tuple[str, int, int]] = {}
         self._allowed: list[list[re.Pattern[str]]] = []
         self._denied: list[re.Pattern[str]] = []
         self._endpoints: list[tuple[list[re.Pattern[str]], list[re.Pattern[str]]]] = []
@@ -179,15 +180,18 @@ class Grant:
                     own = membership.terms if membership is not None else within.members
                     self._heed(own)
                     found += ceilings_of_member(within, key.user, membership, groups)
+        above = len(self._allowed)
         self._heed(
             Terms(
                 models=key.models,
                 denied_models=key.more.denied_models,
                 routes=key.more.routes,
                 denied_routes=key.more.denied_routes,
-                aliases=key.more.aliases,
             )
         )
+        # A key's own aliases: an end user's or a tag's list, which comes after its own, does not trust them.
+        for name, served in key.more.aliases.items():
+            self._aliases[name] = (served, above, len(self._allowed))
         if key.blocked:
             self.blocked = "The key is blocked. Ask an administrator to unblock it."
         found += ceilings_of_key(key, groups)
@@ -199,10 +203,16 @@ class Grant:
         found: list[Ceiling] = []
         if customer is not None:
             declared = society.tenant("customer", customer)
+            apart = ""
+            if declared is not None and declared.organization not in (None, self.organization):
+                # Another organization's: it is nobody's in particular here, is not charged and tells nothing of itself.
+                declared, apart = None, f"{self.organization or ''}/"
             known = declared or society.default_customer
             if known is not None:
                 self._obey(known, known.terms)
-                found += ceilings_of_customer(customer, declared, society.default_customer, society.groups)
+                found += ceilings_of_customer(
+                    customer, declared, society.default_customer, society.groups, apart
+                )
         for tag in tags:
             labelled = society.tenant("tag", tag)
             if labelled is not None:
@@ -219,6 +229,8 @@ class Grant:
 
     def _heed(self, terms: Terms) -> None:
         groups = self._society.groups
+        for name, served in terms.aliases.items():
+            self._aliases[name] = (served, len(self._allowed), MOST_LISTS)
         if terms.models:
             self._allowed.append([_pattern(name) for name in groups.models(terms.models)])
         self._denied += [_pattern(name) for name in groups.models(terms.denied_models)]
@@ -226,7 +238,6 @@ class Grant:
             self._endpoints.append(
                 ([_pattern(name) for name in terms.routes], [_pattern(name) for name in terms.denied_routes])
             )
-        self._aliases.update(terms.aliases)
 
     def within(self, customer: str | None, tags: tuple[str, ...] = ()) -> Grant:
         """The same grant for a request of this end user with these tags beside the key's. A key that belongs to a
@@ -261,10 +272,38 @@ class Grant:
         )
 
     def allows(self, model: str) -> bool:
+        """By this name. ``permits`` tells whether a deny-list has what it leads to under another."""
         for patterns in self._allowed:
             if not any(pattern.fullmatch(model) for pattern in patterns):
                 return False
-        return not any(pattern.fullmatch(model) for pattern in self._denied)
+        return not self._denies(model)
+
+    def permits(self, route: ServedRoute) -> bool:
+        """What is denied is so under every name: a public one denies its targets' own, and the other way round."""
+        return not self._denied or not any(self._denies(name) for name in route.known_as)
+
+    def allows_all_of(self, provider: str) -> bool:
+        """Whether there is no model of a provider's that this principal may not use."""
+        if not self.allows(f"{provider}/*"):
+            return False
+        begins = re.escape(provider + "/")
+        for pattern in self._denied:
+            fixed = pattern.pattern.partition(".*")[0]
+            if fixed.startswith(begins) or (fixed != pattern.pattern and begins.startswith(fixed)):
+                return False
+        return True
+
+    def _denies(self, model: str) -> bool:
+        return any(pattern.fullmatch(model) for pattern in self._denied)
+
+    def _allows_alias(self, name: str, served: str, first: int, end: int) -> bool:
+        """Lists of the level that has the alias, and of those within it, may mean either name. Those above it mean what
+        is served: nobody gives himself a model by calling it another."""
+        for at, patterns in enumerate(self._allowed):
+            by_name = first <= at < end and any(pattern.fullmatch(name) for pattern in patterns)
+            if not by_name and not any(pattern.fullmatch(served) for pattern in patterns):
+                return False
+        return not self._denies(served)
 
     def names_some_of(self, provider: str) -> bool:
         """Whether every allow-list there is has a model of this provider's, or a pattern of such, by its name."""
@@ -289,19 +328,21 @@ class Grant:
     def limits_endpoints(self) -> bool:
         return bool(self._endpoints)
 
-    def taking(self, model: str) -> Ceilings:
-        """The ceilings a request for this model meets."""
+    def taking(self, route: ServedRoute) -> Ceilings:
+        """The ceilings a request meets that goes this way: those of some models by any name that leads there."""
         if not self._scoped:
             return self.ceilings
-        found = self._taking.get(model)
+        found = self._taking.get(route.known_as)
         if found is None:
             claims = tuple(
-                one.claim for one, patterns in self._scoped if any(p.fullmatch(model) for p in patterns)
+                one.claim
+                for one, patterns in self._scoped
+                if any(p.fullmatch(name) for p in patterns for name in route.known_as)
             )
             found = Ceilings(claims + self.claims) if claims else self.ceilings
             if len(self._taking) >= MEMO:
                 self._taking.clear()
-            self._taking[model] = found
+            self._taking[route.known_as] = found
         return found
 
     def habit(self, model: str) -> Habit:
@@ -319,18 +360,23 @@ class Grant:
         found = self._routes.get(model)
         if found is not None:
             return found
-        served = self._aliases.get(model, model)
-        if not self.allows(model) and not (served != model and self.allows(served)):
-            raise ModelNotAllowed(
-                f"Key {self.key.name if self.key else ''} may not use model {model[:200]!r}. "
-                "GET /v1/models lists what it may use.",
-                param="model",
-            )
-        found = snapshot.route(served, self)
+        alias = self._aliases.get(model)
+        if not (self.allows(model) if alias is None else self._allows_alias(model, *alias)):
+            raise self._not_allowed(model)
+        found = snapshot.route(model if alias is None else alias[0], self)
+        if not self.permits(found):
+            raise self._not_allowed(model)
         if len(self._routes) >= MEMO:
             self._routes.clear()
         self._routes[model] = found
         return found
+
+    def _not_allowed(self, model: str) -> ModelNotAllowed:
+        return ModelNotAllowed(
+            f"Key {self.key.name if self.key else ''} may not use model {model[:200]!r}. "
+            "GET /v1/models lists what it may use.",
+            param="model",
+        )
 
 
 def _any(patterns: list[re.Pattern[str]], names: tuple[str, ...]) -> bool:

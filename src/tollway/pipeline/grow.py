@@ -28,7 +28,7 @@ class Growth:
         self._hold = hold
         self._held = call.expected
         self._rate = (price.rates.output or 0) if price is not None else 0
-        self._cut = call.grant.taking(call.route.name).cut
+        self._cut = call.grant.taking(call.route).cut
         self.seen = 0
         self.look = LOOK
         self.outgrown = False

@@ -62,7 +62,7 @@ async def attend(
     whose own path was asked, by its own names of models. Raises GatewayError until something was said to the client."""
     request.endpoint = operation.endpoint
     grant = authenticate(request, app.snapshot, app.wall_clock())
-    if within is not None and not grant.allows(f"{within}/*"):
+    if within is not None and not grant.allows_all_of(within):
         raise ModelNotAllowed(f"What a provider keeps is for keys that may use all of it: {within}/*.")
     if operation.does == "list":
         await _counted(grant, app, holdings)

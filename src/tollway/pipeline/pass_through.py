@@ -102,7 +102,7 @@ async def pass_through(request: ModelRequest, client: Client, app: Services) -> 
             call.fields = json_body.parse(body)
             upstream_request = _upstream(call, b"/" + rest, provider)
     watched = _Watched(objects, known, call, app, provider)
-    ceilings = grant.taking(call.route.name)
+    ceilings = grant.taking(call.route)
     hold = await reserve(call, ceilings, app.counters) if ceilings.claims else None
     try:
         attempt = app.journal.begin(call, call.route.targets[0], 1)
@@ -183,7 +183,7 @@ def _call(request: ModelRequest, path: bytes, grant: Grant, provider: Provider, 
         fields = json_body.parse(request.body)
         json_body.refuse_duplicate(request.body, fields, "model")
         model = json_body.text(fields, "model")
-    everything = grant.allows(f"{provider.name}/*")
+    everything = grant.allows_all_of(provider.name)
     if model and (everything or (request.method == b"POST" and _MODEL_PATH.fullmatch(path))):
         route = grant.route(f"{provider.name}/{model}", snapshot)
     elif everything:

@@ -28,6 +28,9 @@ WORST_OUTPUT = 131_072
 LEAST_OUTPUT = 16
 """Output shorter than this is no answer: the request is refused instead."""
 
+MOST = 1 << 50
+"""Held at most: what a client can ask for has no bound, and counters that are shared count in 64 bits."""
+
 SMALL = 4096
 """A body this small holds no attachment worth telling apart."""
 
@@ -66,7 +69,10 @@ def amounts(call: Call, ceilings: Ceilings) -> Amounts:
         if ceilings.strict:
             worst = max(_worst(each, call, body) for each in call.route.targets)
     return Amounts(
-        tokens=tokens_in + tokens_out, input_tokens=tokens_in, nano_usd=nano_usd, worst_nano_usd=worst
+        tokens=min(tokens_in + tokens_out, MOST),
+        input_tokens=tokens_in,
+        nano_usd=min(nano_usd, MOST),
+        worst_nano_usd=min(worst, MOST),
     )
 
 

@@ -195,11 +195,14 @@ def resolve(request: ModelRequest, grant: Grant, snapshot: Snapshot) -> Call:
     if limits is not None:
         stream = body.flag(fields, "stream")
         for limit in limits:
-            max_tokens = body.count(fields, limit)
-            if max_tokens is not None:
-                break
+            # Of two the larger: which one a provider heeds is not known here.
+            given = body.count(fields, limit)
+            if given is not None and (max_tokens is None or given > max_tokens):
+                max_tokens = given
         if endpoint in _ASKS_USAGE:
             choices = body.count(fields, "n") or 1
+            if endpoint == "completions":  # all that are made are paid, not only the best of them
+                choices = max(choices, body.count(fields, "best_of") or 1)
             if stream and "stream_options" in fields:
                 options = body.mapping(fields, "stream_options")
                 asked_usage = options is not None and body.flag(options, "include_usage")

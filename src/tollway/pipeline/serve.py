@@ -24,7 +24,7 @@ async def serve(request: ModelRequest, client: Client, app: Services) -> None:
     if call.grant is not grant:  # the body names an end user
         grant = call.grant
         admit(grant, app.wall_clock())
-    ceilings = grant.taking(call.route.name)
+    ceilings = grant.taking(call.route)
     keeper: Keeper | None = None
     if call.format == "openai.responses":
         keeper = await attend(call, client, app, serve)

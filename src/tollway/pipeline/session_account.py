@@ -82,7 +82,7 @@ class SessionAccount:
     def grant(self, grant: Grant) -> None:
         """Whose session it is from now on: a changed key's new budgets count from the next hold."""
         self._call.grant = grant
-        claims = grant.taking(self._call.route.name).claims
+        claims = grant.taking(self._call.route).claims
         self._session_claims = tuple(claim for claim in claims if claim.unit in _PER_SESSION)
         self._turn_claims = tuple(claim for claim in claims if claim.unit not in _PER_SESSION)
 

@@ -85,6 +85,8 @@ class SessionModels:
             route = self._grant.route(name, self._snapshot)
         elif self._grant.allows(name):
             route = self._snapshot.route(full, self._grant)
+            if not self._grant.permits(route):
+                raise ModelNotAllowed(f"This key may not use model {name[:200]!r}.", param=param)
         else:
             route = self._grant.route(full, self._snapshot)
         found = next((each for each in route.targets if each.provider.name == provider), None)

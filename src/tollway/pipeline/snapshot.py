@@ -52,12 +52,16 @@ class Target:
 
 
 class ServedRoute:
-    """A route with its targets in the order of the configuration; ``naming`` is the header block that names each."""
+    """A route with its targets in the order of the configuration; ``naming`` is the header block that names each,
+    ``known_as`` every name that leads to one of them: its own, those at the providers and, of one named so, the public
+    ones."""
 
-    __slots__ = ("name", "naming", "route", "targets")
+    __slots__ = ("known_as", "name", "naming", "route", "targets")
 
-    def __init__(self, route: Route, targets: tuple[Target, ...]) -> None:
+    def __init__(self, route: Route, targets: tuple[Target, ...], public: Iterable[str] = ()) -> None:
         self.route = route
+        own = (f"{one.deployment.provider}/{one.deployment.upstream_model}" for one in targets)
+        self.known_as = tuple(dict.fromkeys((route.name, *own, *public)))
         self.name = route.name
         self.targets = targets
         self.naming = tuple(
@@ -159,7 +163,8 @@ class Snapshot:
         )
         target = self._target(deployment, provider)
         unpriced = provider.settings.unpriced or self.settings.unpriced
-        direct = ServedRoute(Route(name=model, targets=(deployment,), unpriced=unpriced), (target,))
+        public = (name for name, one in self._named.items() if model in one.known_as)
+        direct = ServedRoute(Route(name=model, targets=(deployment,), unpriced=unpriced), (target,), public)
         if len(self._direct) >= MEMO:
             self._direct.clear()
         self._direct[model] = direct

@@ -53,11 +53,14 @@ def ceilings_of_key(key: VirtualKey, groups: Groups | None = None) -> tuple[Ceil
 def ceilings_of_tenant(tenant: Tenant, groups: Groups | None = None) -> tuple[Ceiling, ...]:
     level = tenant.level
     dimension = "tags" if level == "tag" else level
+    of: tuple[tuple[str, str], ...] = ((dimension, tenant.id),)
+    if level == "customer" and tenant.organization is not None:
+        of += (("organization", tenant.organization),)  # others may send the same id
     return _ceilings(
         f"{level}:{tenant.id}:",
         f"{level} {tenant.name}",
         tenant.terms,
-        ((dimension, tenant.id),),
+        of,
         tenant.created_at,
         groups,
     )
@@ -85,14 +88,19 @@ def ceilings_of_member(
 
 
 def ceilings_of_customer(
-    customer: str, tenant: Tenant | None, default: Tenant | None, groups: Groups | None = None
+    customer: str,
+    tenant: Tenant | None,
+    default: Tenant | None,
+    groups: Groups | None = None,
+    apart: str = "",
 ) -> tuple[Ceiling, ...]:
-    """An end user's: declared, or nobody's in particular, with the terms of the customer named ``default``."""
+    """An end user's: declared, or nobody's in particular, with the terms of the customer named ``default``. ``apart``
+    begins the id in counters where the id is declared and somebody else is meant."""
     found = tenant or default
     if found is None:
         return ()
     return _ceilings(
-        f"customer:{customer}:", f"customer {customer}", found.terms, (("customer", customer),),
+        f"customer:{apart}{customer}:", f"customer {customer}", found.terms, (("customer", customer),),
         found.created_at, groups,
     )  # fmt: skip
 
