@@ -18,6 +18,9 @@ from tollway.model.key import VirtualKey
 from tollway.model.terms import RateLimit, Terms
 
 MINTED = "sk-tw-"
+OF_USERS = "sk-tw-user-"
+"""How users' tokens for the admin API begin; no key may."""
+
 SHORTEST_KEY, LONGEST_KEY = 16, 512
 _LONGEST_GRACE = 90 * 86400.0
 _KEY_VALUE = re.compile(r"[!-~]+", re.ASCII)
@@ -98,6 +101,8 @@ def key_value(value: str) -> str:
         raise BadRequest(f"key must have {SHORTEST_KEY} to {LONGEST_KEY} characters", param="key")
     if not _KEY_VALUE.fullmatch(value):
         raise BadRequest("key must consist of visible ASCII characters, without spaces", param="key")
+    if value.startswith(OF_USERS):
+        raise BadRequest(f"key must not begin with {OF_USERS}: users' tokens look like that", param="key")
     return value
 
 

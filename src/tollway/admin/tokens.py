@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from tollway.admin.action import action
 from tollway.admin.context import Actor, Context, Door
+from tollway.admin.key_terms import OF_USERS
 from tollway.admin.labels import Expiry, Name, name
 from tollway.admin.tenants import located
 from tollway.admin.times import ahead, iso
@@ -21,7 +22,7 @@ from tollway.storage.repositories.admin_tokens import AdminToken
 if TYPE_CHECKING:
     from tollway.storage.repositories.admin_tokens import AdminTokens
 
-PREFIX = "sk-tw-user-"
+PREFIX = OF_USERS
 _LONGEST = 366 * 86400.0
 _UNKNOWN = "The token is not known here. Check it, or make a new one."
 
