@@ -19,8 +19,10 @@ from tollway.storage.engine import Database
 from tollway.storage.entries import HOUR, MEASURES
 from tollway.storage.repositories import finding, moments, reports, spending
 from tollway.storage.repositories.finding import Place
+from tollway.storage.repositories.generation import bump
+from tollway.storage.repositories.ledger import add, read_entry
 from tollway.storage.repositories.moments import Span
-from tollway.storage.repositories.reports import Filters, Report
+from tollway.storage.repositories.reports import Filters, Region, Report, Row
 from tollway.storage.repositories.spending import Names, Spent
 from tollway.storage.tables import events, ledger_state, rollups, rollups_hourly
 
@@ -43,14 +45,20 @@ class Events:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def page(self, filter: UsageFilter, limit: int = 100, cursor: str | None = None) -> Page:
-        """At most ``limit`` (1 to ``MAX_PAGE``) events. ``filter.key`` is a key's name or id."""
+    async def page(
+        self,
+        filter: UsageFilter,
+        limit: int = 100,
+        cursor: str | None = None,
+        region: Region = None,
+    ) -> Page:
+        """At most ``limit`` (1 to ``MAX_PAGE``) events that lie in ``region``."""
         limit = max(1, min(limit, MAX_PAGE))
         after = _read_cursor(cursor) if cursor else None
         span = _span(filter.since, filter.until, _UTC)
 
         def look(connection: Connection) -> Page:
-            found = finding.find(connection, filter, span, limit + 1, after)
+            found = finding.find(connection, filter, span, limit + 1, after, region)
             found.sort(key=lambda row: row[:2], reverse=True)
             more = len(found) > limit
             shown = found[:limit]
@@ -85,6 +93,19 @@ class Events:
         query = select(events.c.event).where(events.c.id == id)
         return await self._database.read(lambda connection: connection.execute(query).scalar())
 
+    async def add(self, record: bytes, beside: str) -> bool:
+        """Store one event, as JSON, that no spool brings, and survives a power cut; False when its id is there already.
+        ``beside`` is the id of the event that it corrects."""
+        entry = read_entry(record)
+
+        def work(connection: Connection) -> bool:
+            if not add(connection, entry, beside):
+                return False
+            bump(connection)
+            return True
+
+        return await self._database.write(work, durable=True)
+
     async def usage(
         self,
         group_by: Sequence[str],
@@ -93,6 +114,7 @@ class Events:
         tz: str = "UTC",
         *,
         filters: Filters | None = None,
+        region: Region = None,
         order: str = "cost_nano_usd",
         limit: int | None = None,
     ) -> Report:
@@ -111,10 +133,23 @@ class Events:
         groups = tuple(dict.fromkeys(group_by))
         return await self._database.read(
             lambda connection: reports.usage(
-                connection, groups, span, where, filters, order=order, limit=limit
+                connection, groups, span, where, filters, region, order=order, limit=limit
             ),
             deadline=30.0,
             stale=True,
+        )
+
+    async def days(self, since: str | None = None, until: str | None = None) -> list[str]:
+        """The UTC days with roll-ups that a span touches."""
+        span = _span(since, until, _UTC)
+        return await self._database.read(lambda connection: reports.days(connection, span), stale=True)
+
+    async def charges(self, day: str, filters: Filters, region: Region = None) -> list[Row]:
+        """What one UTC day's roll-ups say, row by row: every dimension (``tags`` a JSON array or empty), every
+        measure."""
+        _known(filters, reports.FILTERS, "filters")
+        return await self._database.read(
+            lambda connection: reports.charges(connection, day, filters, region), deadline=30.0, stale=True
         )
 
     async def spent(self, key_id: str, since: str | None = None) -> int:

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from tollway.model.event import UsageFilter
 from tollway.storage.repositories.moments import EVER, NEVER, Span, midnight, next_day
-from tollway.storage.repositories.reports import Filters, kept, matching
+from tollway.storage.repositories.reports import Filters, Region, kept, matching
 from tollway.storage.tables import events, rollups, rollups_hourly
 
 _INDEXED = ("organization", "team", "project", "user", "customer", "model", "key")
@@ -36,13 +36,19 @@ class Place(NamedTuple):
 
 
 def find(
-    connection: Connection, filter: UsageFilter, span: Span, limit: int, after: Place | None
+    connection: Connection,
+    filter: UsageFilter,
+    span: Span,
+    limit: int,
+    after: Place | None,
+    region: Region = None,
 ) -> list[_Found]:
     """The newest events of a span that match, ``limit`` or more where there are as many, in no order."""
     filters = dimensions(filter)
-    if _needs_roll_ups(filter, filters):
-        return _by_hours(connection, filter, filters, span, limit, after)
-    conditions = [*_others(filter), *matching(events, {k: v for k, v in filters.items() if k != "key"})]
+    if filter.request_id is None and (region is not None or _needs_roll_ups(filter, filters)):
+        return _by_hours(connection, filter, filters, span, limit, after, region)
+    named = {name: values for name, values in filters.items() if name != "key"}
+    conditions = [*_others(filter), *matching(events, named, region)]
     found: list[_Found] = []
     for one in by_key(connection, filter.key):
         found += _read(connection, [*conditions, *one, *_within(span)], limit, after)
@@ -75,7 +81,7 @@ def by_key(connection: Connection, key: str | None) -> list[list[ColumnElement[b
 
 
 def _needs_roll_ups(filter: UsageFilter, filters: Filters) -> bool:
-    if filter.request_id is not None or not filters:
+    if not filters:
         return False
     return len(filters) > 1 or next(iter(filters)) in _LOOKED_UP or filter.outcome in _MEASURES
 
@@ -120,12 +126,13 @@ def _by_hours(
     span: Span,
     limit: int,
     after: Place | None,
+    region: Region,
 ) -> list[_Found]:
     if after is not None and after.time < span.end:
         span = Span(span.start, after.time + "~")
-    conditions = [*_others(filter), *matching(events, filters)]
+    conditions = [*_others(filter), *matching(events, filters, region)]
     found: list[_Found] = []
-    for part in _likely(connection, filter, filters, span, limit):
+    for part in _likely(connection, filter, filters, span, limit, region):
         inside = Span(max(part.start, span.start), min(part.end, span.end))
         found += _read(connection, [*conditions, *_within(inside)], limit - len(found), after)
         if len(found) >= limit:
@@ -134,7 +141,12 @@ def _by_hours(
 
 
 def _likely(
-    connection: Connection, filter: UsageFilter, filters: Filters, span: Span, limit: int
+    connection: Connection,
+    filter: UsageFilter,
+    filters: Filters,
+    span: Span,
+    limit: int,
+    region: Region,
 ) -> Iterator[Span]:
     """Spans that have such events by the roll-ups, the newest first, hours that follow one another together."""
     measure = _MEASURES.get(filter.outcome or "", "")
@@ -148,9 +160,11 @@ def _likely(
     while first < end:
         start = max(first, (date.fromisoformat(end) - timedelta(days=days)).isoformat())
         hours: list[tuple[str, int]] = []
-        for day, _ in _counts(connection, rollups.c.day, start, end, filters, measure):
+        for day, _ in _counts(connection, rollups.c.day, start, end, filters, region, measure):
             if day >= since.hours_since:
-                hours += _counts(connection, rollups_hourly.c.hour, day, next_day(day), filters, measure)
+                hours += _counts(
+                    connection, rollups_hourly.c.hour, day, next_day(day), filters, region, measure
+                )
             else:
                 yield from _together(hours, limit)
                 hours = []
@@ -161,13 +175,19 @@ def _likely(
 
 
 def _counts(
-    connection: Connection, time: ColumnElement[str], first: str, last: str, filters: Filters, measure: str
+    connection: Connection,
+    time: ColumnElement[str],
+    first: str,
+    last: str,
+    filters: Filters,
+    region: Region,
+    measure: str,
 ) -> list[tuple[str, int]]:
     table = rollups if time is rollups.c.day else rollups_hourly
     counted = table.c[measure] if measure else table.c.requests + table.c.corrections
     query = (
         select(time, func.sum(counted))
-        .where(time >= first, time < last, counted > 0, *matching(table, filters))
+        .where(time >= first, time < last, counted > 0, *matching(table, filters, region))
         .group_by(time)
         .order_by(time.desc())
     )

@@ -79,9 +79,7 @@ def read_entry(record: bytes) -> Entry:
         head.key_id, head.key, head.organization, head.team, head.project, head.user, head.customer,
         canonical(head.tags), head.endpoint, head.model, head.provider, head.upstream_model,
     )  # fmt: skip
-    return Entry(
-        head.id, time, of, head.outcome, head.priced, head.cost_nano_usd, head.usage, record
-    )
+    return Entry(head.id, time, of, head.outcome, head.priced, head.cost_nano_usd, head.usage, record)
 
 
 class Ledger:
@@ -142,6 +140,18 @@ class Ledger:
             return await self._database.write(plainly, durable=durable)
         except IntegrityError:
             return await self._database.write(carefully, durable=durable)
+
+
+def add(connection: Connection, entry: Entry, beside: str) -> bool:
+    """Store one event that comes from no spool; False when its id is stored already. ``beside`` is the id of a stored
+    event: who adds two beside the same one waits in line."""
+    connection.execute(select(events.c.id).where(events.c.id == beside).with_for_update()).all()
+    if not _new(connection, [entry]):
+        return False
+    if is_postgresql(connection):
+        ledger_postgres.prepare(connection, [entry])
+    _store(connection, [entry])
+    return True
 
 
 class PositionMoved(Exception):

@@ -20,6 +20,7 @@ from sqlalchemy import (
     and_,
     case,
     column,
+    false,
     func,
     or_,
     select,
@@ -47,6 +48,9 @@ Name = tuple[str | None, ...]
 Sums = dict[Name, list[int]]
 Filters = Mapping[str, Sequence[str]]
 """By dimension the values of which an event must have one; ``key`` is a name or an id."""
+
+Region = Sequence[Filters] | None
+"""What may be seen: events that one of these match; None: all."""
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -103,21 +107,26 @@ def usage(
     span: Span,
     where: ZoneInfo,
     filters: Filters | None = None,
+    region: Region = None,
     *,
     order: str = "cost_nano_usd",
     limit: int | None = None,
 ) -> Report:
     """``groups`` are of ``GROUPS``, at most one a time. ``order`` is a measure, ``tokens`` or ``name``; rows come by
     time first, then the greatest first (names: the first)."""
-    filters = filters or {}
-    sums, total = _sums(connection, groups, span, where, filters)
+    sums, total = _sums(connection, groups, span, where, filters or {}, region)
     ranked = _ordered(sums, groups, order)
     rows = [_row(groups, name, measures) for name, measures in ranked[:limit]]
     return Report(rows=rows, total=_row((), (), total), groups=len(ranked))
 
 
 def _sums(
-    connection: Connection, groups: tuple[str, ...], span: Span, where: ZoneInfo, filters: Filters
+    connection: Connection,
+    groups: tuple[str, ...],
+    span: Span,
+    where: ZoneInfo,
+    filters: Filters,
+    region: Region,
 ) -> tuple[Sums, list[int]]:
     unit = next((name for name in TIMES if name in groups), None)
     names = [("tags" if name == "tag" else name) for name in groups if name not in TIMES]
@@ -132,7 +141,7 @@ def _sums(
     ):
         plain = [part for part in ranges if not part.label]
         if plain:
-            query = _query(found, names, filters).where(_in_ranges(found, plain))
+            query = _query(found, names, filters, region).where(_in_ranges(found, plain))
             _add(connection, sums, query, names, None if unit is None else label, _own(unit, where))
         bucketed = [part for part in ranges if part.label]
         if bucketed:
@@ -140,7 +149,7 @@ def _sums(
             calendar = listed.data([tuple(part) for part in bucketed]).cte("parts")
             at = _time(found)
             inside = (at >= calendar.c.first) & (at < calendar.c.last)
-            query = _query(found, names, filters).select_from(calendar.join(found, inside))
+            query = _query(found, names, filters, region).select_from(calendar.join(found, inside))
             _add(connection, sums, query, names, calendar.c.label, str)
     total = [sum(measures) for measures in zip(*sums.values(), strict=True)] or [0] * len(MEASURES)
     arranged = _arranged(sums, groups, unit)
@@ -184,19 +193,23 @@ def _in_ranges(table: Table, ranges: Iterable[Part]) -> ColumnElement[bool]:
     return or_(*(and_(at >= part.first, at < part.last) for part in ranges))
 
 
-def _query(table: Table, names: Sequence[str], filters: Filters) -> Select[*tuple[str | int, ...]]:
+def _query(
+    table: Table, names: Sequence[str], filters: Filters, region: Region
+) -> Select[*tuple[str | int, ...]]:
     measures = (
         event_measures
         if table is events
         else [func.sum(table.c[name]).label(f"sum_{name}") for name in MEASURES]
     )
     columns = [table.c[name] for name in names]
-    return select(*columns, *measures).where(*matching(table, filters)).group_by(*columns)
+    return select(*columns, *measures).where(*matching(table, filters, region)).group_by(*columns)
 
 
-def matching(table: Table, filters: Filters) -> list[ColumnElement[bool]]:
+def matching(table: Table, filters: Filters, region: Region = None) -> list[ColumnElement[bool]]:
     """Conditions on events or on either of the roll-ups, which name their dimensions alike."""
     conditions: list[ColumnElement[bool]] = []
+    if region is not None:
+        conditions.append(or_(false(), *(and_(*one) for each in region if (one := matching(table, each)))))
     for name, wanted in filters.items():
         if not wanted:
             continue
@@ -281,6 +294,24 @@ def _ordered(sums: Sums, groups: tuple[str, ...], order: str) -> list[tuple[Name
         return (name[time] or "") if time is not None else "", -size, tuple(n or "" for n in name)
 
     return sorted(sums.items(), key=rank)
+
+
+def charges(connection: Connection, day: str, filters: Filters, region: Region) -> list[Row]:
+    """The daily roll-ups of one UTC day as they are: all dimensions, the tags as one text."""
+    names = ("day", *DIMENSIONS, *MEASURES)
+    query = select(*(rollups.c[name] for name in names)).where(
+        rollups.c.day == day, *matching(rollups, filters, region)
+    )
+    return [
+        dict(zip(names, row, strict=True)) for row in connection.execute(query.order_by(rollups.c.digest))
+    ]
+
+
+def days(connection: Connection, span: Span) -> list[str]:
+    """The UTC days of a span that have roll-ups."""
+    query = select(rollups.c.day).distinct().where(rollups.c.day >= span.start[:DAY])
+    last = span.end if span.end == midnight(span.end[:DAY]) else midnight(next_day(span.end[:DAY]))
+    return sorted(connection.execute(query.where(rollups.c.day < last[:DAY])).scalars())
 
 
 def _row(groups: tuple[str, ...], name: Name, measures: list[int]) -> Row:
