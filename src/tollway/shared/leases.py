@@ -50,6 +50,7 @@ class Account:
         self.rate = 0.0
         self.low = 0
         self.touched = now
+        self.asked = now
         self.dirty = False
         self.give_back = False
         self.wanted = 0
@@ -98,6 +99,7 @@ class Account:
             return
         if self.kind == BUDGET:
             self.used = 0  # it belongs to a period that is over
+            self.seed = -1
             self.known = 0
             self.alerted = -1
             self._next_alert()

@@ -55,6 +55,15 @@ IDLE = 1.0
 
 TICK = 0.05
 
+FRESH = 30.0
+"""Seconds for which what ``seed`` was told is believed where the ledger could be asked."""
+
+FORGOTTEN = 60.0
+"""Seconds after which a counter nobody claims any more may be forgotten."""
+
+CROWD = 200
+"""Counters that are looked at with one message."""
+
 Place = tuple[int, int]
 """A position in a spool: segment and offset."""
 
@@ -177,7 +186,8 @@ class RedisCounters:
         self._accounts: dict[str, Account] = {}
         self._seated: dict[int, Seats] = {}
         self._dirty: list[Account] = []
-        self._seeds: dict[str, int] = {}
+        self._seeds: dict[str, tuple[int, int, float]] = {}
+        self._active: dict[str, Account] = {}
         self._window_seeds: dict[str, list[tuple[float, int]]] = {}
         self._asks: deque[_Ask] = deque()
         self._unseeded: list[_Ask] = []
@@ -285,6 +295,9 @@ class RedisCounters:
 
     async def _ask(self, seats: list[Seat], amounts: Amounts, *, holding: bool) -> LeasedHold | None:
         ask = _Ask(seats, amounts, asyncio.get_running_loop().create_future(), holding)
+        now = self.now()
+        for seat in seats:
+            seat.account.asked = now  # ``prune`` leaves it alone while this waits
         self._asks.append(ask)
         self._wake.set()
         try:
@@ -425,12 +438,13 @@ class RedisCounters:
     # -- the contract's other half
 
     async def standing(self, claims: tuple[Claim, ...]) -> list[Standing]:
-        known = self._seat(claims)
-        if not self._away:
-            await self._ask(known.seats, Amounts(), holding=False)
+        seats = self._seats(claims)
+        for first in range(0, len(seats), CROWD):
+            if not self._away:
+                await self._ask(seats[first : first + CROWD], Amounts(), holding=False)
         now = self.now()
         rows = []
-        for seat in known.seats:
+        for seat in seats:
             account = seat.account
             account.refresh(now)
             resets_at: float | None = None
@@ -449,10 +463,8 @@ class RedisCounters:
 
     def seed(self, claim: Claim, spent: int) -> None:
         """What the ledger says of a budget's current period. Counts only where Redis does not know the counter."""
-        self._seeds[claim.counter] = spent
-        account = self._accounts.get(claim.counter)
-        if account is not None:
-            account.seed = spent
+        begun, _ = period(claim.per, self.now(), claim.anchor, claim.zone, claim.first_day, claim.first_month)
+        self._seeds[claim.counter] = (spent, int(begun), time.monotonic())
 
     def seed_window(self, claim: Claim, amounts: Iterable[tuple[float, int]]) -> None:
         """What was admitted before, as (Unix seconds, amount). Counts only where Redis does not know the window."""
@@ -473,12 +485,15 @@ class RedisCounters:
     def prune(self, keep: frozenset[str] | set[str]) -> None:
         """Forget counters that say nothing and that nobody of ``keep`` (counter names) claims."""
         self._seated.clear()
+        now = self.now()
         for name, account in list(self._accounts.items()):
-            if name not in keep and account.quiet():
+            if name not in keep and account.quiet() and now - account.asked > FORGOTTEN:
                 del self._accounts[name]
-        for names in (self._seeds, self._window_seeds):
-            for name in [one for one in names if one not in keep]:
-                del names[name]
+                self._active.pop(name, None)
+        for name in [one for one in self._seeds if one not in keep]:
+            del self._seeds[name]
+        for name in [one for one in self._window_seeds if one not in keep]:
+            del self._window_seeds[name]
 
     async def recover(self, spool: str) -> Place | None:
         """Up to where the settlements in that spool are counted; None when Redis knows nothing of it. Raises
@@ -550,7 +565,14 @@ class RedisCounters:
         begun = time.monotonic()
         asked = self.clock()
         try:
-            reply = await self._link.run(_EXCHANGE, [self._base], [message], patient=True)
+            try:
+                reply = await self._link.run(_EXCHANGE, [self._base], [message], patient=True)
+            except RedisAway:
+                if self._away or time.monotonic() - begun < self._link.deadline * 1.5:
+                    raise
+                # It was this process that was busy, and the answer may have been there: ask once more.
+                begun, asked = time.monotonic(), self.clock()
+                reply = await self._link.run(_EXCHANGE, [self._base], [message], patient=True)
             answer = self._decoder.decode(cast("bytes", reply))
         except RedisAway:
             self._away = True
@@ -607,6 +629,7 @@ class RedisCounters:
             account.idle = 0
             account.answered = 0
             account.seeded = False
+            account.seed = -1
             if account.kind == WINDOW and self._lost:
                 account.later = {at: amount for at, amount in account.own.items() if amount > 0}
             if not account.quiet() or account.known or account.later:
@@ -653,7 +676,7 @@ class RedisCounters:
             account.dirty = False
             choose(account)
         entries = [self._entry(account, now, at < in_asks) for at, account in enumerate(accounts)]
-        place = self._position() if self._position is not None and self._joined else (0, 0)
+        place = self._position() if self._position is not None else (0, 0)
         self._number += 1
         message = _Message(
             process=self._process,
@@ -662,7 +685,7 @@ class RedisCounters:
             join=0 if self._joined else 1,
             beat=int(self._beat * 1000),
             grace=int(self._grace * 1000),
-            spool=self._spool if self._position is not None and self._joined else "",
+            spool=self._spool if self._position is not None else "",
             segment=place[0],
             offset=place[1],
             counters=entries,
@@ -690,8 +713,8 @@ class RedisCounters:
         account.sent_later, account.later = account.later, {}
         account.sent_mark = mark
         account.sent_alert = account.reached(account.known) if account.known >= account.alert else -1
-        if account.seed < 0:
-            account.seed = self._seeds.get(account.name, -1)
+        if account.kind == BUDGET and not account.seeded and account.seed < 0:
+            account.seed = self._early_seed(account)
         if account.kind == WINDOW and not account.seeds and account.name in self._window_seeds:
             for at, amount in self._window_seeds.pop(account.name):
                 account.seeds += (min(int(at / account.width), account.part), amount)
@@ -706,7 +729,7 @@ class RedisCounters:
             idle=idle,
             later=[number for item in account.sent_later.items() for number in item],
             answered=mark,
-            seed=account.seed if self._seed is None else (-1 if account.seed < 0 else account.seed),
+            seed=account.seed,
             floor=account.known if self._lost and account.known > 0 else -1,
             alert=account.sent_alert,
             asked=1 if asked and not watched else 0,
@@ -714,6 +737,13 @@ class RedisCounters:
             seeds=account.seeds,
             seconds=account.claim.seconds,
         )
+
+    def _early_seed(self, account: Account) -> int:
+        """What ``seed`` was told, where nobody can be asked or it was told just now; else -1."""
+        spent, begun, told = self._seeds.pop(account.name, (-1, -1, 0.0))
+        if begun != account.start or (self._seed is not None and time.monotonic() - told > FRESH):
+            return -1
+        return spent
 
     def _want(self, account: Account, now: float) -> int:
         """As much more as was taken in the last moments, for a second (a sub-window, where that ends sooner)."""
@@ -750,7 +780,7 @@ class RedisCounters:
             account.seeded = bool(told.seeded)
             if account.seeded:
                 account.seed = -1
-                self._seeds.pop(account.name, None)
+            self._active[account.name] = account
             account.answered = max(account.answered, account.sent_mark)
             if told.wanted > account.answered and account.wanted < told.wanted:
                 account.wanted = told.wanted
@@ -787,10 +817,12 @@ class RedisCounters:
 
     def _shrink(self, account: Account, told: _Told, now: float) -> None:
         """As the allowance runs out, slices do: nobody keeps more than its share of half of what is left."""
-        if account.idle <= 0 or self.processes <= 1:
+        if account.idle <= 0:
             return
         taken = told.spent if account.kind == WINDOW else told.spent + told.leased
         free = account.limit_at(now) - taken
+        if self.processes == 1 and free >= 0:
+            return
         if account.idle > max((free + account.idle) // (2 * self.processes), 0):
             account.give_back = True
             self.touch(account)
@@ -910,11 +942,15 @@ class RedisCounters:
         self._swept = now
         if self._away:
             return
-        for account in self._accounts.values():
-            if account.idle > 0 and now - account.touched > IDLE:
+        for name, account in list(self._active.items()):
+            if now - account.touched <= IDLE:
+                continue
+            if account.idle > 0:
                 account.refresh(now)
                 account.give_back = True
                 self.touch(account)
+            elif account.quiet():
+                del self._active[name]
 
     async def _listen(self) -> None:
         """Others say which counters they lack; what is idle of them here is given back at once."""
@@ -944,6 +980,13 @@ class RedisCounters:
             self._crossed(crossing)
 
     def _seat(self, claims: tuple[Claim, ...]) -> Seats:
+        """Claims do not change while they are in use, so their accounts are looked up once (until ``prune``)."""
+        if len(self._seated) >= SEATED:
+            self._seated.clear()
+        known = self._seated[id(claims)] = Seats(claims, self._seats(claims))
+        return known
+
+    def _seats(self, claims: tuple[Claim, ...]) -> list[Seat]:
         now = self.now()
         seats = []
         for claim in claims:
@@ -953,10 +996,7 @@ class RedisCounters:
             else:
                 account.follow(claim)
             seats.append(Seat(claim, account))
-        if len(self._seated) >= SEATED:
-            self._seated.clear()
-        known = self._seated[id(claims)] = Seats(claims, seats)
-        return known
+        return seats
 
 
 def _amount(seat: Seat, amounts: Amounts) -> int:

@@ -189,19 +189,22 @@ end
 
 -- Whether another live process may still give back something since ``mark``.
 local function pending(c, mark)
-  for _, other in ipairs(live) do
-    if other ~= pid then
-      local f = redis.call('HMGET', c.key, 'l:' .. other, 'm:' .. other, 'q:' .. other)
-      local has
-      if c.kind == 2 then
-        has = tonumber(f[3] or '-1') >= c.part - KEEP
-      else
-        has = tonumber(f[1] or '0') > 0
+  if not c.answered then
+    c.answered = math.huge
+    for _, other in ipairs(live) do
+      if other ~= pid then
+        local f = redis.call('HMGET', c.key, 'l:' .. other, 'm:' .. other, 'q:' .. other)
+        local has
+        if c.kind == 2 then
+          has = tonumber(f[3] or '-1') >= c.part - KEEP
+        else
+          has = tonumber(f[1] or '0') > 0
+        end
+        if has then c.answered = math.min(c.answered, tonumber(f[2] or '0')) end
       end
-      if has and tonumber(f[2] or '0') < mark then return true end
     end
   end
-  return false
+  return c.answered < mark
 end
 
 local GRANTED, REFUSED, WAIT, UNSEEDED = 1, 2, 3, 4
