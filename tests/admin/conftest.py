@@ -17,9 +17,9 @@ from tollway.model.secret import Secret
 from tollway.shared.claims import claims_of
 from tollway.shared.memory import MemoryCounters
 from tollway.storage.engine import Database
-from tollway.storage.repositories.events import Events
 from tollway.storage.repositories.adjustments import Adjustments
 from tollway.storage.repositories.admin_tokens import AdminTokens
+from tollway.storage.repositories.events import Events
 from tollway.storage.repositories.keys import Keys
 from tollway.storage.repositories.tenants import Tenants
 

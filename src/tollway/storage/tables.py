@@ -156,8 +156,19 @@ objects = Table(
     Column("state", LargeBinary, nullable=False),
     Index("objects_kind_owner_created", "kind", "owner", "created", "id"),
     Index("objects_kind_created", "kind", "created", "id"),
-    Index("objects_unsettled", "kind", "created", sqlite_where=text("settled = 0"), postgresql_where=text("NOT settled")),
-    Index("objects_expires", "expires", sqlite_where=text("expires IS NOT NULL"), postgresql_where=text("expires IS NOT NULL")),
+    Index(
+        "objects_unsettled",
+        "kind",
+        "created",
+        sqlite_where=text("settled = 0"),
+        postgresql_where=text("NOT settled"),
+    ),
+    Index(
+        "objects_expires",
+        "expires",
+        sqlite_where=text("expires IS NOT NULL"),
+        postgresql_where=text("expires IS NOT NULL"),
+    ),
 )
 
 responses = Table(
@@ -179,7 +190,12 @@ responses = Table(
     Column("response", LargeBinary, nullable=False),
     Column("events", LargeBinary, nullable=False),
     Index("responses_expires", "expires"),
-    Index("responses_unfinished", "created", sqlite_where=text("status IN ('queued', 'in_progress')"), postgresql_where=text("status IN ('queued', 'in_progress')")),
+    Index(
+        "responses_unfinished",
+        "created",
+        sqlite_where=text("status IN ('queued', 'in_progress')"),
+        postgresql_where=text("status IN ('queued', 'in_progress')"),
+    ),
 )
 
 generation = Table(

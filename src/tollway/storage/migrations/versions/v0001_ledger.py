@@ -159,8 +159,20 @@ def upgrade() -> None:
     )
     op.create_index("objects_kind_owner_created", "objects", ["kind", "owner", "created", "id"])
     op.create_index("objects_kind_created", "objects", ["kind", "created", "id"])
-    op.create_index("objects_unsettled", "objects", ["kind", "created"], sqlite_where=sa.text("settled = 0"), postgresql_where=sa.text("NOT settled"))
-    op.create_index("objects_expires", "objects", ["expires"], sqlite_where=sa.text("expires IS NOT NULL"), postgresql_where=sa.text("expires IS NOT NULL"))
+    op.create_index(
+        "objects_unsettled",
+        "objects",
+        ["kind", "created"],
+        sqlite_where=sa.text("settled = 0"),
+        postgresql_where=sa.text("NOT settled"),
+    )
+    op.create_index(
+        "objects_expires",
+        "objects",
+        ["expires"],
+        sqlite_where=sa.text("expires IS NOT NULL"),
+        postgresql_where=sa.text("expires IS NOT NULL"),
+    )
     op.create_table(
         "responses",
         sa.Column("id", _TEXT, primary_key=True),
@@ -183,7 +195,8 @@ def upgrade() -> None:
         "responses_unfinished",
         "responses",
         ["created"],
-        sqlite_where=sa.text("status IN ('queued', 'in_progress')"), postgresql_where=sa.text("status IN ('queued', 'in_progress')"),
+        sqlite_where=sa.text("status IN ('queued', 'in_progress')"),
+        postgresql_where=sa.text("status IN ('queued', 'in_progress')"),
     )
     op.create_table(
         "generation",
