@@ -13,7 +13,7 @@ from tollway.errors import Conflict, NotFound
 from tollway.model.key import Budget, RateLimit, VirtualKey
 from tollway.model.terms import Terms
 from tollway.storage.engine import Database
-from tollway.storage.repositories.generation import bump
+from tollway.storage.repositories.generation import bump, current
 from tollway.storage.tables import keys
 
 Value = TypeVar("Value")
@@ -27,13 +27,21 @@ class Keys:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._known: tuple[int, list[VirtualKey]] | None = None
 
     async def all(self) -> list[VirtualKey]:
-        """In order of creation, revoked ones included."""
+        """In order of creation, revoked ones included; from memory where nothing has changed since."""
+        known = self._known
         query = select(keys).order_by(keys.c.created_at, keys.c.id)
-        return await self._database.read(
-            lambda connection: [_key(row) for row in connection.execute(query).mappings()]
-        )
+
+        def read(connection: Connection) -> tuple[int, list[VirtualKey]]:
+            generation = current(connection)
+            if known is not None and known[0] == generation:
+                return known
+            return generation, [_key(row) for row in connection.execute(query).mappings()]
+
+        self._known = await self._database.read(read)
+        return list(self._known[1])
 
     async def find(self, id_or_name: str) -> VirtualKey | None:
         """An id wins over another key that happens to be named like it."""
