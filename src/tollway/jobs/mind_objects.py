@@ -31,7 +31,8 @@ class Rows(Protocol):
 
 
 class MindObjects:
-    """``ask`` brings one object up to date; ``wall_clock`` gives Unix seconds. ``run`` and ``lead`` go on until cancelled."""
+    """``ask`` brings one object up to date; ``wall_clock`` gives Unix seconds. ``run`` and ``lead`` go on until
+    cancelled."""
 
     def __init__(
         self,

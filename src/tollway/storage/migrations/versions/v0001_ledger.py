@@ -218,6 +218,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     for name in (
-        "ledger_state", "spool_positions", "generation", "responses", "objects", "bodies", "rollups", "rollups_hourly", "events", "keys",
+        "ledger_state", "spool_positions", "generation", "responses", "objects", "bodies", "rollups",
+        "rollups_hourly", "events", "keys",
     ):  # fmt: skip
         op.drop_table(name)
