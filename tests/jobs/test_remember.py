@@ -22,9 +22,7 @@ KEY = VirtualKey(
     hint="sk-…1",
     budgets=(Budget(limit=5 * USD, per="total"), Budget(limit=USD, per="month")),
 )
-TEAM = Tenant(
-    level="team", id="search", name="Search", terms=Terms(budgets=(Budget(limit=USD, per="day"),))
-)
+TEAM = Tenant(level="team", id="search", name="Search", terms=Terms(budgets=(Budget(limit=USD, per="day"),)))
 DIRECTORY = Directory(tenants=(TEAM,))
 
 
