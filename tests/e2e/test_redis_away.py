@@ -119,6 +119,26 @@ async def test_an_outage(tmp_path: Path, upstream: RunningSimulator, outage: str
             assert await tollway.stop() == 0
 
 
+async def test_a_start_without_it(tmp_path: Path, upstream: RunningSimulator) -> None:
+    with RedisServer() as redis:
+        redis.stop()
+        async with gateway(tmp_path, config(upstream, redis)) as tollway:
+            assert await degraded(tollway)
+            statuses = {name: (await tollway.ask(chat("gpt"), key=key)).status for name, key in KEYS.items()}
+            assert statuses == {"free": 200, "lease": 503, "closed": 503, "open": 200}
+            redis.start()
+            workers = Workers(tollway, 2)
+            await workers.find()
+
+            async def everywhere() -> bool:
+                replies = [await workers.ask(chat("gpt"), key=key) for key in KEYS.values()]
+                return {reply.status for each in replies for reply in each.values()} == {200}
+
+            await until(everywhere, 30, "both count with the others")
+            workers.close()
+            await settled(tollway, upstream)
+
+
 async def degraded(tollway: Gateway) -> bool:
     return "redis" in (await tollway.readiness())["degraded"]
 
