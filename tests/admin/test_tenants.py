@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+
 import msgspec
 import pytest
 from msgspec import UNSET
@@ -484,3 +487,28 @@ async def test_users_keep_their_roles_unless_told(world):
     with pytest.raises(BadRequest):
         await users.update(world.context, "ada", UserPatch(email="nonsense"))
     assert msgspec.structs.asdict(UserPatch())["role"] is UNSET
+
+
+async def test_two_processes_that_change_one_team_at_once_both_count(world):
+    await teams.create(world.context, NewTeam(name="t"))
+    await keys.create(world.context, NewKey(name="k"))
+    other = replace_lock(world.context)
+    await asyncio.gather(
+        *(
+            teams.update(context, "t", TeamPatch(metadata={f"{name}{number}": "x"}))
+            for number in range(4)
+            for name, context in (("ours", world.context), ("theirs", other))
+        ),
+        *(
+            keys.update(context, "k", KeyPatch(metadata={f"{name}{number}": "x"}))
+            for number in range(4)
+            for name, context in (("ours", world.context), ("theirs", other))
+        ),
+    )
+    assert len((await stored(world, "team", "t")).metadata) == 8
+    assert len((await world.keys.find("k")).metadata) == 8
+
+
+def replace_lock(context):
+    """As another process would have it: the same database, another lock."""
+    return dataclasses.replace(context, writing=asyncio.Lock())

@@ -177,6 +177,8 @@ async def update(context: Context, key: str, body: KeyPatch) -> KeyView:
             changes |= asdict(moved)
         if set(changes) - {"name"}:
             _refuse_revoked(found)
+        if set(changes) - {"name", "description", "metadata"}:
+            _refuse_given(context, "keys.update", found)
         new = replace(found, **changes)
         if set(changes) & {"models", "budgets", "limits", "more"}:
             above = levels_above(society, _place_of(new))
@@ -208,7 +210,12 @@ async def block(context: Context, key: str) -> KeyView:
 @action(permission="keys.block", audit=True, route=("POST", "/keys/{key}/unblock"))
 async def unblock(context: Context, key: str) -> KeyView:
     """Let a blocked virtual key work again."""
-    return await view(context, await _changed(context, key, "keys.block", partial(_blocked, blocked=False)))
+
+    def change(found: VirtualKey) -> VirtualKey:
+        _refuse_given(context, "keys.block", found)
+        return _blocked(found, blocked=False)
+
+    return await view(context, await _changed(context, key, "keys.block", change))
 
 
 @action(permission="keys.revoke", audit=True, route=("POST", "/keys/{key}/revoke"))
@@ -322,11 +329,11 @@ async def _changed(
             await _refuse_taken_name(context, store, new)
         if value is not None:
             await _refuse_taken_value(context, new, value)
-        await store.put(new)
+        await store.put(new, found)
         await context.changed()
 
     await to_the_end(context, write)
-    return made[0]
+    return made[-1]
 
 
 def _places_of(body: KeyPatch) -> KeyTransfer:
@@ -384,6 +391,17 @@ async def _refuse_taken_value(context: Context, key: VirtualKey, value: str) -> 
 def _refuse_revoked(key: VirtualKey) -> None:
     if key.revoked_at is not None:
         raise Conflict(f"the key {key.name} is revoked for good: create a new one")
+
+
+def _refuse_given(context: Context, permission: str, key: VirtualKey) -> None:
+    """Who reaches a key only because it is its own does not loosen what somebody else gave it. Raises Forbidden."""
+    user = context.actor.user
+    if user is None or key.created_by == user.id:
+        return
+    if not context.sight(permission).covers(key.organization, key.team):
+        raise Forbidden(
+            f"the key {key.name} was made for you: its terms are for whoever manages it to change"
+        )
 
 
 def _blocked(key: VirtualKey, blocked: bool) -> VirtualKey:

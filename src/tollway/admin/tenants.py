@@ -34,6 +34,9 @@ from tollway.model.tenant import Level, Membership, Tenant
 from tollway.model.terms import RateLimit, Terms
 from tollway.shared.claims import Ceiling, Groups, ceilings_of_tenant
 from tollway.shared.interface import Standing
+from tollway.storage.repositories.generation import Stale
+
+_TRIES = 5
 
 TenantStatus = Literal["active", "blocked", "expired"]
 OwnId = Annotated[
@@ -290,11 +293,11 @@ async def changed(
             return
         if new.name != found.name:
             _refuse_taken(society, level, new.id, new.name, new.organization, new=False)
-        await context.stored_tenants().put(new)
+        await context.stored_tenants().put(new, found)
         await context.changed()
 
     await to_the_end(context, write)
-    return made[0]
+    return made[-1]
 
 
 async def block(context: Context, level: Level, text: str, blocked: bool) -> TenantView:
@@ -363,7 +366,14 @@ async def to_the_end(context: Context, write: Callable[[], Awaitable[None]]) -> 
 
     async def locked() -> None:
         async with context.writing:
-            await write()
+            for left in range(_TRIES, 0, -1):
+                try:
+                    await write()
+                except Stale:  # another process was at it: once more, with what it wrote
+                    if left == 1:
+                        raise
+                else:
+                    break
 
     await asyncio.shield(asyncio.create_task(locked()))
 

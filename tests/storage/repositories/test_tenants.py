@@ -10,7 +10,7 @@ from tollway.model.terms import Budget, RateLimit, Terms
 from tollway.storage.engine import Database
 from tollway.storage.repositories.adjustments import Adjustment, Adjustments
 from tollway.storage.repositories.admin_tokens import AdminToken, AdminTokens
-from tollway.storage.repositories.generation import Generation
+from tollway.storage.repositories.generation import Generation, Stale
 from tollway.storage.repositories.keys import Keys
 from tollway.storage.repositories.tenants import Tenants
 
@@ -141,3 +141,19 @@ async def test_corrections_add_up_by_counter_and_time(database: Database) -> Non
     }
     assert await adjustments.newest("2026-11-15T00:00:00.000Z") == [entries[3]]
     assert await adjustments.of(["a"], 10) == [entries[1], entries[0]]
+
+
+async def test_what_another_process_wrote_meanwhile_is_not_swallowed(database: Database) -> None:
+    tenants, keys = Tenants(database), Keys(database)
+    await tenants.add(ACME)
+    newer = msgspec.structs.replace(ACME, description="theirs")
+    await tenants.put(newer, ACME)
+    with pytest.raises(Stale):
+        await tenants.put(msgspec.structs.replace(ACME, name="ours"), ACME)
+    assert (await tenants.directory()).tenants == (newer,)
+    key = VirtualKey(id="k", name="k", hash="a" * 64, hint="…")
+    await keys.add(key)
+    await keys.put(msgspec.structs.replace(key, blocked=True), key)
+    with pytest.raises(Stale):
+        await keys.put(msgspec.structs.replace(key, name="ours"), key)
+    assert [(one.name, one.blocked) for one in await keys.all()] == [("k", True)]

@@ -5,12 +5,17 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
+from tollway.errors import Conflict
 from tollway.storage.columns import insert
 from tollway.storage.engine import Database
 from tollway.storage.tables import generation
 
 _NAME = "admin"
 _READ = select(generation.c.number).where(generation.c.name == _NAME)
+
+
+class Stale(Conflict):
+    """What was to be replaced is not what it was when it was read: read it again."""
 
 
 def bump(connection: Connection) -> None:

@@ -13,7 +13,7 @@ from tollway.errors import Conflict, NotFound
 from tollway.model.key import Budget, RateLimit, VirtualKey
 from tollway.model.terms import Terms
 from tollway.storage.engine import Database
-from tollway.storage.repositories.generation import bump, current
+from tollway.storage.repositories.generation import Stale, bump, current
 from tollway.storage.tables import keys
 
 Value = TypeVar("Value")
@@ -71,11 +71,19 @@ class Keys:
         except IntegrityError as error:
             _conflict(key, error)
 
-    async def put(self, key: VirtualKey) -> None:
-        """Replace the key of the same id. Raises NotFound, or Conflict when the new name or secret is
-        taken."""
+    async def put(self, key: VirtualKey, was: VirtualKey | None = None) -> None:
+        """Replace the key of the same id. ``was`` is what it was when it was read. Raises NotFound, Stale when somebody
+        else changed it since, or Conflict when the new name or secret is taken."""
 
         def work(connection: Connection) -> None:
+            if was is not None:
+                row = (
+                    connection.execute(select(keys).where(keys.c.id == key.id).with_for_update())
+                    .mappings()
+                    .first()
+                )
+                if row is not None and _key(row) != was:
+                    raise Stale("the key was changed at the same moment: try again")
             done = connection.execute(update(keys).where(keys.c.id == key.id).values(**_columns(key)))
             if done.rowcount == 0:
                 raise NotFound(f"There is no key with the id {key.id}.")

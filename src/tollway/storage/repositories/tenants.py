@@ -13,7 +13,7 @@ from tollway.errors import Conflict, NotFound
 from tollway.model.tenant import AccessGroup, Directory, Level, Membership, Tenant
 from tollway.model.terms import Terms
 from tollway.storage.engine import Database
-from tollway.storage.repositories.generation import bump, current
+from tollway.storage.repositories.generation import Stale, bump, current
 from tollway.storage.tables import access_groups, admin_tokens, memberships, tenants
 
 Value = TypeVar("Value")
@@ -58,12 +58,17 @@ class Tenants:
         except IntegrityError as error:
             raise _taken(tenant, error) from error
 
-    async def put(self, tenant: Tenant) -> None:
-        """Replace the tenant of the same level and id. Raises NotFound, or Conflict when the new name is taken."""
+    async def put(self, tenant: Tenant, was: Tenant | None = None) -> None:
+        """Replace the tenant of the same level and id. ``was`` is what it was when it was read. Raises NotFound, Stale
+        when somebody else changed it since, or Conflict when the new name is taken."""
+        same = (tenants.c.level == tenant.level, tenants.c.id == tenant.id)
 
         def work(connection: Connection) -> None:
-            changed = update(tenants).where(tenants.c.level == tenant.level, tenants.c.id == tenant.id)
-            if connection.execute(changed.values(_columns(tenant))).rowcount == 0:
+            if was is not None:
+                row = connection.execute(select(tenants).where(*same).with_for_update()).mappings().first()
+                if row is not None and _tenant(row) != was:
+                    raise Stale(f"the {tenant.level} was changed at the same moment: try again")
+            if connection.execute(update(tenants).where(*same).values(_columns(tenant))).rowcount == 0:
                 raise NotFound(f"no {tenant.level} has this id any more")
             bump(connection)
 
