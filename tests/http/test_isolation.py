@@ -288,3 +288,30 @@ async def test_a_user_of_two_organizations_sees_both_and_no_third(world: Governe
     assert (ambiguous.status_code, ambiguous.json()["error"]["param"]) == (400, "organization")
     made = await world.ask("org_admin", "POST", "/teams", {"name": "new", "organization": "c"})
     assert made.json()["id"] == "c.new"
+
+
+async def test_whose_a_key_is_does_not_loosen_what_others_gave(world: Governed) -> None:
+    given = (
+        await world.ask(
+            "team_admin",
+            "POST",
+            "/keys",
+            {"name": "given", "team": "a.one", "user": "member", "budget": "1usd/day"},
+        )
+    ).json()
+    path = f"/keys/{given['id']}"
+    assert (await world.ask("team_admin", "POST", f"{path}/block")).status_code == 200
+    for body in ({"budget": None}, {"expires": None}, {"tags": ["x"]}, {"aliases": {"a": "b"}}):
+        assert (await world.ask("member", "PATCH", path, body)).status_code == 403, body
+    assert (await world.ask("member", "POST", f"{path}/unblock")).status_code == 403
+    assert (await world.ask("member", "PATCH", path, {"description": "mine"})).status_code == 200
+    assert (await world.ask("member", "POST", f"{path}/rotate")).status_code == 200
+    assert (await world.ask("team_admin", "POST", f"{path}/unblock")).status_code == 200
+    assert (await world.ask("team_admin", "PATCH", path, {"budget": None})).status_code == 200
+
+
+async def test_a_blocked_organization_gives_no_roles_in_its_teams(world: Governed) -> None:
+    assert (await world.ask("team_admin", "GET", "/teams")).json()["data"]
+    await world.must("POST", "/organizations/a/block")
+    assert (await world.ask("team_admin", "GET", "/teams")).json()["data"] == []
+    assert (await world.ask("team_admin", "POST", "/keys", {"name": "k", "team": "a.one"})).status_code == 403

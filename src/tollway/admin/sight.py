@@ -105,6 +105,9 @@ class Belonging:
             within = self.tenants.get((one.level, one.tenant))
             if within is None or within.blocked:
                 continue
+            above = self.tenants.get(("organization", within.organization or ""))
+            if above is not None and above.blocked:
+                continue
             held = _SCOPED.get((one.level, one.role)) or ("member" if one.role == "member" else "viewer")
             found.append(Assignment(role=held, scope=Scope(level=one.level, id=one.tenant)))
         return tuple(found)
