@@ -82,6 +82,16 @@ class RedisServer:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+    def own_all_slots(self) -> None:
+        """Make a whole cluster of one server that was started with ``--cluster-enabled yes``."""
+        for first in range(0, 16384, 4096):
+            slots = " ".join(map(str, range(first, first + 4096)))
+            assert self.ask(f"CLUSTER ADDSLOTS {slots}") == b"+OK\r\n"
+        deadline = time.monotonic() + 30
+        while b"cluster_state:ok" not in self.ask("CLUSTER INFO"):
+            assert time.monotonic() < deadline, "the cluster does not come up"
+            time.sleep(0.02)
+
     def ask(self, line: str) -> bytes:
         """The first bytes of the answer to one command; empty when nobody answers."""
         try:
