@@ -75,7 +75,7 @@ class Database(ABC):
             if version(connection) is None:
                 raise StoreUnavailable(f"The database {self.name} has no tables yet: start the server once.")
 
-        await self.read(ask, deadline=2.0)
+        await self.read(ask, deadline=5.0)
 
     @abstractmethod
     async def migrate(self) -> bool:
