@@ -16,15 +16,12 @@ from sqlalchemy import (
     Connection,
     Select,
     Table,
-    Text,
     and_,
     case,
-    column,
     false,
     func,
     or_,
     select,
-    values,
 )
 
 from tollway.storage.columns import member
@@ -142,15 +139,15 @@ def _sums(
         plain = [part for part in ranges if not part.label]
         if plain:
             query = _query(found, names, filters, region).where(_in_ranges(found, plain))
-            _add(connection, sums, query, names, None if unit is None else label, _own(unit, where))
-        bucketed = [part for part in ranges if part.label]
-        if bucketed:
-            listed = values(column("label", Text), column("first", Text), column("last", Text), name="parts")
-            calendar = listed.data([tuple(part) for part in bucketed]).cte("parts")
-            at = _time(found)
-            inside = (at >= calendar.c.first) & (at < calendar.c.last)
-            query = _query(found, names, filters, region).select_from(calendar.join(found, inside))
-            _add(connection, sums, query, names, calendar.c.label, str)
+            if unit is None:
+                _add(connection, sums, query, names)
+            else:
+                _add(connection, sums, query, names, label, _own(unit, where))
+        # A query for each bucket: both engines read a range of the primary key, which a join would not make them do.
+        for part in ranges:
+            if part.label:
+                query = _query(found, names, filters, region).where(_in_ranges(found, [part]))
+                _add(connection, sums, query, names, bucket=part.label)
     total = [sum(measures) for measures in zip(*sums.values(), strict=True)] or [0] * len(MEASURES)
     arranged = _arranged(sums, groups, unit)
     if "tag" in groups:
@@ -238,9 +235,11 @@ def _add(
     sums: Sums,
     query: Select[*tuple[str | int, ...]],
     names: Sequence[str],
-    label: ColumnElement[str] | None,
-    labelled: Callable[[str], str],
+    label: ColumnElement[str] | None = None,
+    labelled: Callable[[str], str] = str,
+    bucket: str | None = None,
 ) -> None:
+    """The time is the last part of a row's name: ``bucket``, or what ``label`` says, ``labelled``; or there is none."""
     if label is not None:
         query = query.add_columns(label.label("bucket")).group_by(label)
     width = len(names)
@@ -249,8 +248,11 @@ def _add(
         measures = [int(value or 0) for value in row[width : width + len(MEASURES)]]
         if not any(measures):
             continue
-        parts = [None if part is None or part == "" else str(part) for part in row[:width]]
-        name = (*parts, labelled(str(row[-1]))) if label is not None else tuple(parts)
+        name: Name = tuple(None if part is None or part == "" else str(part) for part in row[:width])
+        if label is not None:
+            name = (*name, labelled(str(row[-1])))
+        elif bucket is not None:
+            name = (*name, bucket)
         known = sums.get(name)
         sums[name] = measures if known is None else [a + b for a, b in zip(known, measures, strict=True)]
 
