@@ -179,6 +179,9 @@ def _supervise(settings: Settings, catalog: Catalog, reread: Callable[[], Settin
             latest = reread()
 
     def work(place: Place) -> int:
+        told = logging.Formatter(f"%(asctime)s %(levelname)s %(name)s worker {place.worker}: %(message)s")
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(told)
         # Its predecessors may have read a newer configuration than the supervisor was started with.
         try:
             return _loop(lambda: _serve(latest, catalog, reread, place, new_admin_key))

@@ -169,6 +169,21 @@ def test_the_same_port_is_not_shared_with_a_stranger(
     asyncio.run(run())
 
 
+def test_a_start_that_one_worker_cannot_make_is_no_start(
+    tmp_path: Path, upstream: RunningSimulator, redis: RedisServer
+) -> None:
+    async def run() -> None:
+        settings = config(upstream, redis, workers=2)
+        async with gateway(tmp_path, settings):
+            second = Gateway(tmp_path, settings)  # of the same data directory
+            done = await asyncio.to_thread(start, second)
+            assert done.returncode == 1
+            assert "belongs to the running process" in done.stderr
+            assert "is ready at" not in done.stdout
+
+    asyncio.run(run())
+
+
 def start(tollway: Gateway) -> subprocess.CompletedProcess[str]:
     """Run it to its end, which it is expected to find at once."""
     return subprocess.run(
