@@ -54,7 +54,7 @@ class Tenants:
             bump(connection)
 
         try:
-            await self._database.write(work)
+            await self._database.write(work, durable=True)
         except IntegrityError as error:
             raise _taken(tenant, error) from error
 
@@ -73,7 +73,7 @@ class Tenants:
             bump(connection)
 
         try:
-            await self._database.write(work)
+            await self._database.write(work, durable=True)
         except IntegrityError as error:
             raise _taken(tenant, error) from error
 
@@ -101,14 +101,14 @@ class Tenants:
             connection.execute(insert(memberships).values(_member_columns(member)))
             bump(connection)
 
-        await self._database.write(work)
+        await self._database.write(work, durable=True)
 
     async def remove_member(self, level: Level, tenant: str, user: str) -> None:
         def work(connection: Connection) -> None:
             connection.execute(_one_member(level, tenant, user))
             bump(connection)
 
-        await self._database.write(work)
+        await self._database.write(work, durable=True)
 
     async def put_group(self, group: AccessGroup) -> None:
         """Add an access group, or replace the one of the same id. Raises Conflict when the name is taken."""
@@ -119,7 +119,7 @@ class Tenants:
             bump(connection)
 
         try:
-            await self._database.write(work)
+            await self._database.write(work, durable=True)
         except IntegrityError as error:
             raise Conflict(f"an access group named {group.name} exists already", param="name") from error
 
@@ -128,7 +128,7 @@ class Tenants:
             connection.execute(delete(access_groups).where(access_groups.c.id == id))
             bump(connection)
 
-        await self._database.write(work)
+        await self._database.write(work, durable=True)
 
 
 def _rows(connection: Connection, table: Table) -> list[RowMapping]:
