@@ -52,6 +52,19 @@ class PostgresServer:
     def __enter__(self) -> PostgresServer:
         if os.getuid() == 0:
             shutil.chown(self._base, "postgres")
+        # Ends the server when this process does, however that ends: the pipe is then closed.
+        end = f"read line; '{self._bin}/pg_ctl' -D '{self.data}' -m immediate stop; rm -rf '{self._base}'"
+        self._watcher = subprocess.Popen(
+            ["/bin/sh", "-c", end],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            env=self._environ,
+            user="postgres" if os.getuid() == 0 else None,
+            extra_groups=[] if os.getuid() == 0 else None,
+        )
         if self._follows is not None:
             source = self._follows.url()
             self._run("pg_basebackup", "-D", str(self.data), "-R", "-c", "fast", "--no-sync", "-d", source)
@@ -77,6 +90,9 @@ class PostgresServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        assert self._watcher.stdin is not None
+        self._watcher.stdin.close()
+        self._watcher.wait()
         shutil.rmtree(self._base, ignore_errors=True)
 
     def start(self) -> None:
