@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
+
+import httpx2
 
 from running import ADMIN, Gateway, Reply, ask, chat, gateway, provider
 from tollway.simulator.running import RunningSimulator
@@ -104,3 +107,51 @@ async def test_a_user_manages_what_is_its_own(tmp_path: Path, upstream: RunningS
         assert (await as_user(running, ADMIN, "/keys"))[0] == 200
         file = await ask(running.port, None, "/v1/files", key=tokens["ada"])
         assert file.status == 401, "a token of the admin API calls no model"
+
+
+async def test_files_and_responses_of_another_organization_do_not_exist(
+    tmp_path: Path, upstream: RunningSimulator
+) -> None:
+    async with gateway(tmp_path, config(upstream)) as running:
+        keys = {}
+        for name in ("a", "b"):
+            await running.api("/organizations", {"name": name})
+            await running.api("/teams", {"name": "one", "organization": name})
+            made = await running.api(
+                "/keys", {"name": "same name", "team": f"{name}.one", "user": "same label"}
+            )
+            keys[name] = made["key"]
+        body = {"model": "fast", "input": "hello", "max_output_tokens": 8}
+        answer = await running.ask(body, "/v1/responses", key=keys["a"])
+        assert answer.status == 200, answer.body
+        id = answer.json()["id"]
+        assert (await running.ask(None, f"/v1/responses/{id}", key=keys["a"])).status == 200
+        for path in (f"/v1/responses/{id}", f"/v1/responses/{id}/input_items"):
+            theirs = await running.ask(None, path, key=keys["b"])
+            nobodys = await running.ask(None, path.replace(id, "resp_" + "0" * (len(id) - 5)), key=keys["b"])
+            assert theirs.status == nobodys.status == 404
+        follow = await running.ask({**body, "previous_response_id": id}, "/v1/responses", key=keys["b"])
+        assert follow.status == 404
+        wanted = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": chat("fast")}
+        line = json.dumps(wanted).encode()
+        form = (
+            b'--x\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+            b'--x\r\ncontent-disposition: form-data; name="file"; filename="b.jsonl"\r\n\r\n'
+            + line
+            + b"\r\n--x--\r\n"
+        )
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", trust_env=False) as client:
+
+            async def of(name: str, method: str, path: str, **more: Any) -> httpx2.Response:
+                headers = {"authorization": f"Bearer {keys[name]}", **more.pop("headers", {})}
+                return await client.request(method, path, headers=headers, **more)
+
+            multipart = {"content-type": "multipart/form-data; boundary=x"}
+            made = await of("a", "POST", "/v1/files", content=form, headers=multipart)
+            assert made.status_code == 200, made.text
+            file = made.json()["id"]
+            assert [one["id"] for one in (await of("a", "GET", "/v1/files")).json()["data"]] == [file]
+            assert (await of("b", "GET", "/v1/files")).json()["data"] == []
+            for method, path in (("GET", ""), ("GET", "/content"), ("DELETE", "")):
+                assert (await of("b", method, f"/v1/files/{file}{path}")).status_code == 404
+            assert (await of("a", "GET", f"/v1/files/{file}/content")).json()["custom_id"] == "1"
