@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tollway.config.settings import LogSettings
+from tollway.jobs.lead import LeaseLost
 from tollway.jobs.purge import STEP, Purge
 from tollway.jobs.write_ledger import LedgerWriter
 from tollway.model.stored_response import StoredResponse
@@ -37,6 +38,27 @@ async def test_what_is_due_goes_and_the_sums_stay(spool: Spool, database: Databa
     assert await events.count() == STEP
     assert await events.usage(["key", "day"]) == before
     assert await rollups.verify(database) == []
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_who_lost_the_lease_deletes_nothing_more(spool: Spool, database: Database, put, event) -> None:
+    put(*(event(n) for n in range(5)))
+    assert await LedgerWriter(spool, database).drain(5)
+    bodies = Bodies(database)
+    await bodies.add([Body(event_id=f"ue_{n}", request=b"x", expires_at=NOW - 1) for n in range(2 * STEP)])
+    steps = 0
+
+    def sure() -> None:
+        nonlocal steps
+        steps += 1
+        if steps > 1:
+            raise LeaseLost("purge")
+
+    purge = Purge(bodies, Events(database), LogSettings(events_retention=1.0), lambda: NOW)
+    with pytest.raises(LeaseLost):
+        await purge.once(sure)
+    assert await Events(database).count() == 5
+    assert await purge.once() == (STEP, 5), "another one does the rest"
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
