@@ -242,6 +242,9 @@ async def test_a_role_over_the_gateway_is_given_by_owners_only(world: Governed) 
         body = {"name": f"by {who}", "organization": "a", "role": "admin"}
         assert (await world.ask(who, "POST", "/users", body)).status_code == status, who
     assert (await world.ask("admin", "PATCH", "/users/auditor", {"role": "owner"})).status_code == 403
+    for method, path in (("PATCH", ""), ("POST", "/block"), ("DELETE", "")):
+        answer = await world.ask("admin", method, f"/users/owner{path}", {} if method == "PATCH" else None)
+        assert answer.status_code == 403, "an owner is changed by owners only"
     # Its home cannot touch whom the gateway trusts.
     for method, path in (("PATCH", ""), ("POST", "/block"), ("DELETE", "")):
         answer = await world.ask(

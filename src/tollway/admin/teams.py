@@ -143,7 +143,7 @@ async def transfer(context: Context, team: str, body: TeamTransfer) -> TenantVie
     async def write() -> None:
         society = await context.society()
         found = await tenants.located(context, "team", team, "teams.transfer", society=society)
-        tenants.refuse_file(context, found)
+        tenants.refuse_untouchable(context, found)
         home = None
         if body.organization is not None:
             target = await tenants.located(

@@ -26,7 +26,7 @@ from tollway.admin.standing import (
 )
 from tollway.admin.terms import LISTS, TermsBody, TermsShown, shown_terms, terms
 from tollway.admin.times import iso, iso_or_none
-from tollway.errors import BadRequest, Conflict, NotFound
+from tollway.errors import BadRequest, Conflict, Forbidden, NotFound
 from tollway.model.key import VirtualKey
 from tollway.model.money import Money
 from tollway.model.slug import FREE, ID, LONGEST_ID, tenant_id
@@ -286,7 +286,7 @@ async def changed(
     async def write() -> None:
         society = await context.society()
         found = await located(context, level, text, permission, society=society)
-        refuse_file(context, found)
+        refuse_untouchable(context, found)
         new = change(found, society)
         made.append(new)
         if new == found:
@@ -330,7 +330,7 @@ async def delete(context: Context, level: Level, text: str, query: Deletion) -> 
     async def write() -> None:
         society = await context.society()
         found = await located(context, level, text, f"{level}s.delete", society=society)
-        refuse_file(context, found)
+        refuse_untouchable(context, found)
         inner = [one for one in society.directory.tenants if _hangs(one, found)]
         stored = await context.keys.all() if context.keys is not None else []
         served = context.snapshot().keys()
@@ -378,11 +378,14 @@ async def to_the_end(context: Context, write: Callable[[], Awaitable[None]]) -> 
     await asyncio.shield(asyncio.create_task(locked()))
 
 
-def refuse_file(context: Context, found: Tenant) -> None:
+def refuse_untouchable(context: Context, found: Tenant) -> None:
+    """Raises Conflict for what the file declares, Forbidden for an owner that somebody less would change."""
     if found.owner == "file":
         raise Conflict(
             f"the {found.level} {found.name} is declared in {_file(context)}: change it there and reload"
         )
+    if found.role == "owner" and not context.actor.may("users.grant"):
+        raise Forbidden("an owner is changed by owners only")
 
 
 def _inner(body: TermsBody, old: Tenant | None, now: float) -> dict[str, object]:
