@@ -10,10 +10,12 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from running import until
 from tollway.errors import BudgetExceeded, GatewayError, RateLimitExceeded
 from tollway.shared.interface import Amounts, Claim, Counters, Crossing, Standing
+from tollway.shared.measures import UNBOUNDED
 from tollway.shared.periods import period
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
@@ -327,3 +329,17 @@ async def test_standings_of_what_nobody_used(either: Any) -> None:
     found: list[Standing] = await counters().standing(claims)
     assert [(row.claim, row.spent, row.held) for row in found] == [(claim, 0, 0) for claim in claims]
     assert found[0].resets_at is not None
+
+
+async def test_what_is_added_without_a_limit_leaves_the_limit_of_others(either: Any) -> None:
+    """A batch that is over is counted however much is left, and the next request meets the budget again."""
+    counters = await either()
+    claims = (of("nano_usd", 100), of("tokens", 100, "key:k:tokens:total", per="total"))
+    (await counters().reserve(claims, taking(10, tokens=10))).settle(nano_usd=10, tokens=10)
+    added = tuple(replace(each, limit=UNBOUNDED, enforce=False) for each in claims)
+    for _ in range(2):
+        (await counters().reserve(added, Amounts())).settle(nano_usd=60, tokens=60)
+    await settled(counters, claims, [(130, 0), (130, 0)])
+    for _ in range(2):
+        with pytest.raises(BudgetExceeded):
+            await counters().reserve(claims, taking(1, tokens=1))

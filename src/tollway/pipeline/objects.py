@@ -275,7 +275,9 @@ class _Errand:
                 clocks=target.deployment.clocks,
             )  # fmt: skip
 
-        claims = self.grant.claims if self._spends() else self.holdings.light(self.grant, self.app.snapshot)
+        claims = self.holdings.light(self.grant, self.app.snapshot)
+        if self._spends():
+            claims = self.grant.taking(self._charged()).claims
         task = Task(
             call, operation, write, wish=self._wish(fields, form), claims=claims, holds=self._holds(),
             again=lambda: not any(one.begun for one in sent), adopt=self._adopt,
@@ -284,6 +286,11 @@ class _Errand:
 
     def _spends(self) -> bool:
         return self.operation.paid or self._is_batch()
+
+    def _charged(self) -> ServedRoute:
+        """Whose limits are met: a batch runs the model its file was made for."""
+        made = _made_by(self.source, self.app) if self._is_batch() and self.source is not None else None
+        return made or self.route
 
     def _is_batch(self) -> bool:
         return self.operation.kind == "batch" and self.operation.does == "make"

@@ -22,10 +22,9 @@ from tollway.pipeline.resolve import Call
 from tollway.pipeline.services import Services
 from tollway.pipeline.snapshot import ServedRoute, Snapshot
 from tollway.shared.interface import Amounts
+from tollway.shared.measures import UNBOUNDED
 
 OVER = frozenset(("completed", "failed", "expired", "cancelled"))
-
-_UNBOUNDED = 2**62
 
 
 class _Counts(msgspec.Struct):
@@ -79,7 +78,13 @@ async def settle(batch: Artifact, app: Services, holdings: Holdings) -> None:
         if found is None:
             used = told.request_counts is None or told.request_counts.completed > 0
             found = Metered(usage=NOTHING, cost=0, priced=not used, estimated=False)
-        claims = tuple(replace(claim, limit=_UNBOUNDED) for claim in grant.claims if claim.unit == "nano_usd")
+        # It ran: what it took is counted where it was held, however much is left there. Windows are for what is asked
+        # for now, and one batch is one request.
+        claims = tuple(
+            replace(claim, limit=UNBOUNDED, enforce=False)
+            for claim in grant.taking(route).claims
+            if claim.per and claim.unit != "requests"
+        )
         hold = await app.counters.reserve(claims, Amounts()) if claims else None
         attempt = app.journal.begin(call, target, 1)
         attempt.finish("ok" if told.status != "failed" else "error", 200, found)

@@ -13,6 +13,9 @@ TOKENS: Final = 3
 INPUT: Final = 4
 OUTPUT: Final = 5
 
+UNBOUNDED: Final = 1 << 62
+"""The limit of a claim that only adds to a counter whose limit other claims say."""
+
 
 def measure_of(claim: Claim) -> int:
     if claim.unit == "nano_usd":

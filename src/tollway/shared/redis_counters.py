@@ -993,8 +993,11 @@ class RedisCounters:
             account = self._accounts.get(claim.counter)
             if account is None:
                 account = self._accounts[claim.counter] = Account(claim, now)
-            else:
+            elif claim.limit < measures.UNBOUNDED:
                 account.follow(claim)
+            else:  # something is added that nothing was held for: what is idle here may be more than is left
+                account.give_back = True
+                self.touch(account)
             seats.append(Seat(claim, account))
         return seats
 
