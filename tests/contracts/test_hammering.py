@@ -146,13 +146,14 @@ def moments(log: Log, *, count: bool, resets: float | None, gone: float) -> tupl
 def wrongly_refused(
     run: Run, times: list[float], taken: list[int], limit: int, label: str, *, count: bool
 ) -> list[str]:
-    """Refusals during all of which there was room. Not judged: while a killed process's leases were nobody's."""
+    """Refusals during all of which there was room. Not judged: while a killed process's leases were nobody's, and just
+    before, when it had been given something and did not live to write it down."""
     wrong = []
     for asked, refused, needed, which in run.log.refused:
         if which != label:
             continue
         if any(
-            kill <= refused and asked <= back + 0.5
+            kill - 0.3 <= refused and asked <= back + 0.5
             for kill, back in zip(run.killed, run.log.recovered, strict=True)
         ):
             continue

@@ -53,6 +53,7 @@ class Account:
         self.asked = now
         self.dirty = False
         self.give_back = False
+        self.scarce = 0.0
         self.wanted = 0
         self.answered = 0
         self.known = 0
@@ -301,7 +302,8 @@ class LeasedHold:
                 account.held -= 1
                 if not seat.watched:
                     account.idle += 1
-                    continue
+                    if now >= account.scarce:
+                        continue
             else:
                 if seat.measure == measures.ONE:
                     continue
@@ -315,10 +317,14 @@ class LeasedHold:
                 account.count(part, difference)
                 if difference < 0 and part == account.part and now < account.until and not seat.watched:
                     account.idle -= difference
-                    continue
-                account.owe(part, difference)
+                    if now >= account.scarce:
+                        continue
+                else:
+                    account.owe(part, difference)
             if not account.dirty:
                 counters.touch(account)
+            if now < account.scarce:
+                counters.wake.set()
 
     def __enter__(self) -> LeasedHold:
         return self

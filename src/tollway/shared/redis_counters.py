@@ -50,6 +50,10 @@ ASKS = 100
 PATIENCE = 0.5
 """Seconds a request waits for what other processes may give back before it is refused."""
 
+SCARCE = 0.1
+"""Seconds after somebody lacked something in which what ends is given back instead of being taken again here: else
+the one who lacks it would be refused though there was always some, at one process or another."""
+
 IDLE = 1.0
 """Seconds after which what was not used is given back."""
 
@@ -172,6 +176,7 @@ class RedisCounters:
         self.open = 0
         self.processes = 1
         self.exchanges = 0
+        self.wake = asyncio.Event()
         self._link = link
         self._base = link.key("")
         self._seed = seed
@@ -194,7 +199,6 @@ class RedisCounters:
         self._seeding: asyncio.Task[None] | None = None
         self._decoder = msgspec.msgpack.Decoder(_Answer)
         self._encoder = msgspec.msgpack.Encoder()
-        self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
         self._later: set[asyncio.TimerHandle] = set()
@@ -224,7 +228,7 @@ class RedisCounters:
     async def close(self) -> None:
         """Report what is settled and give back what is idle. What cannot be said now is in the spool."""
         self._closing = True
-        self._wake.set()
+        self.wake.set()
         if (
             self._task is not None
         ):  # it ends by itself: a cancelled driver call may forget that it was cancelled
@@ -299,7 +303,7 @@ class RedisCounters:
         for seat in seats:
             seat.account.asked = now  # ``prune`` leaves it alone while this waits
         self._asks.append(ask)
-        self._wake.set()
+        self.wake.set()
         try:
             return await ask.future
         except asyncio.CancelledError:
@@ -323,7 +327,9 @@ class RedisCounters:
                 amount = amounts.nano_usd
             else:
                 amount = _amount(seat, amounts)
-            if (amount > account.idle or now >= account.until or account.idle <= 0) and not seat.watched:
+            if (
+                amount > account.idle or now >= account.until or account.idle <= 0 or now < account.scarce
+            ) and not seat.watched:
                 return None
             taking.append(amount)
         return self._hold(seats, amounts, taking, now)
@@ -546,10 +552,10 @@ class RedisCounters:
             due = TICK if self._dirty else min(self._beat / 3, TICK * 4)
             try:
                 async with asyncio.timeout(due):
-                    await self._wake.wait()
+                    await self.wake.wait()
             except TimeoutError:
                 pass
-            self._wake.clear()
+            self.wake.clear()
             self._sweep()
             overdue = time.monotonic() - self._contact > self._beat / 3
             if self._asks or self._dirty or self._inflight is not None or overdue:
@@ -635,7 +641,7 @@ class RedisCounters:
             if not account.quiet() or account.known or account.later:
                 self.touch(account)
         self._asks.extendleft(reversed(asks))
-        self._wake.set()
+        self.wake.set()
 
     def _pack(self) -> tuple[bytes, list[Account], list[_Ask]]:
         now = self.now()
@@ -699,7 +705,7 @@ class RedisCounters:
             account.idle = 0  # what went beyond the lease is charged with what was used
         watched = not account.claim.enforce
         mark = account.wanted if account.wanted > account.answered else 0
-        if mark or account.give_back:
+        if mark or account.give_back or now < account.scarce:
             if account.kind == WINDOW and account.idle:
                 account.owe(account.part, -account.idle)
             account.idle = 0
@@ -845,7 +851,7 @@ class RedisCounters:
         def again() -> None:
             self._later.discard(handle)
             self._asks.append(ask)
-            self._wake.set()
+            self.wake.set()
 
         handle = asyncio.get_running_loop().call_later(ask.pause, again)
         self._later.add(handle)
@@ -932,7 +938,7 @@ class RedisCounters:
         self._seeding = None
         if self._unseeded:
             self._seeding = asyncio.create_task(self._read_seeds())
-        self._wake.set()
+        self.wake.set()
 
     def _sweep(self) -> None:
         """Give back what was not used for a second."""
@@ -964,8 +970,9 @@ class RedisCounters:
                     return
             elif int(mark) > account.wanted:
                 account.wanted = int(mark)
+                account.scarce = self.now() + SCARCE
                 self.touch(account)
-                self._wake.set()
+                self.wake.set()
 
         bus = RedisPubSub(self._link, named=False)
         bus.subscribe(f"{self._base}wanted", wanted)
