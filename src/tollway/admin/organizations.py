@@ -11,15 +11,8 @@ from tollway.admin.action import action
 from tollway.admin.bulk import BulkAnswer, Step, in_bulk
 from tollway.admin.context import Context
 from tollway.admin.spend import Raise, ResetSpend, SpendReset
-from tollway.admin.tenants import (
-    Deleted,
-    Deletion,
-    NewTenant,
-    TenantPage,
-    TenantPatch,
-    TenantQuery,
-    TenantView,
-)
+from tollway.admin.tenant_view import TenantPage, TenantView
+from tollway.admin.tenants import Deleted, Deletion, NewTenant, TenantPatch, TenantQuery
 from tollway.admin.terms import TermsBody
 
 

@@ -7,20 +7,13 @@ from functools import partial
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
-from tollway.admin import tenants
+from tollway.admin import tenant_view, tenants
 from tollway.admin.action import action
 from tollway.admin.bulk import BulkAnswer, Step, in_bulk
 from tollway.admin.context import Context
 from tollway.admin.spend import Raise, ResetSpend, SpendReset
-from tollway.admin.tenants import (
-    Deleted,
-    Deletion,
-    NewTenant,
-    TenantPage,
-    TenantPatch,
-    TenantQuery,
-    TenantView,
-)
+from tollway.admin.tenant_view import TenantPage, TenantView
+from tollway.admin.tenants import Deleted, Deletion, NewTenant, TenantPatch, TenantQuery
 from tollway.admin.terms import TermsBody
 from tollway.errors import Conflict
 from tollway.model.tenant import Tenant
@@ -169,4 +162,4 @@ async def transfer(context: Context, team: str, body: TeamTransfer) -> TenantVie
         moved.append(replace(found, organization=home))
 
     await tenants.to_the_end(context, write)
-    return await tenants.view(context, moved[0])
+    return await tenant_view.view(context, moved[0])

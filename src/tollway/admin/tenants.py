@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
@@ -16,29 +16,18 @@ from tollway.admin.labels import Expiry, Name, described, expiry, label, metadat
 from tollway.admin.paging import page
 from tollway.admin.sight import Belonging, Sight
 from tollway.admin.spend import Raise, ResetSpend, SpendReset, forgive, raised
-from tollway.admin.standing import (
-    BudgetView,
-    CounterView,
-    budget_views,
-    counter_views,
-    standings_of,
-    tightest,
-)
-from tollway.admin.terms import LISTS, TermsBody, TermsShown, shown_terms, terms
-from tollway.admin.times import iso, iso_or_none
+from tollway.admin.tenant_view import TenantPage, TenantStatus, TenantView, status_of, view, views
+from tollway.admin.terms import TermsBody, terms
 from tollway.errors import BadRequest, Conflict, Forbidden, NotFound
 from tollway.model.key import VirtualKey
-from tollway.model.money import Money
 from tollway.model.slug import FREE, ID, LONGEST_ID, tenant_id
 from tollway.model.tenant import Level, Membership, Tenant
-from tollway.model.terms import RateLimit, Terms
-from tollway.shared.claims import Ceiling, Groups, ceilings_of_tenant
-from tollway.shared.interface import Standing
+from tollway.model.terms import Terms
+from tollway.shared.claims import Groups, ceilings_of_tenant
 from tollway.storage.repositories.generation import Stale
 
 _TRIES = 5
 
-TenantStatus = Literal["active", "blocked", "expired"]
 OwnId = Annotated[
     str,
     Meta(
@@ -92,52 +81,6 @@ class Deleted(Struct, frozen=True, kw_only=True):
     revoked_keys: int
 
 
-class TenantView(Struct, frozen=True, kw_only=True):
-    """An organization, team, project, user, customer or tag. ``owner`` ``file`` is read-only here.
-
-    ``spent_nano_usd``, ``held_nano_usd``, ``budget`` and ``resets_at`` speak of the budget with the least left.
-    ``members`` are the terms of each member, ``keys`` those that new keys begin with.
-    """
-
-    id: str
-    level: Level
-    name: str
-    owner: Literal["file", "database"]
-    status: TenantStatus
-    organization: str | None
-    team: str | None
-    email: str | None
-    role: str | None
-    description: str
-    metadata: dict[str, str]
-    created_at: str
-    expires_at: str | None
-    models: tuple[str, ...]
-    denied_models: tuple[str, ...]
-    routes: tuple[str, ...]
-    denied_routes: tuple[str, ...]
-    mcp_servers: tuple[str, ...]
-    denied_mcp_servers: tuple[str, ...]
-    aliases: dict[str, str]
-    limits: RateLimit
-    more_limits: tuple[RateLimit, ...]
-    budget: BudgetView | None
-    budgets: tuple[BudgetView, ...]
-    members: TermsShown
-    keys: TermsShown
-    spent_nano_usd: Money
-    held_nano_usd: Money
-    resets_at: str | None
-    counters: tuple[CounterView, ...]
-
-
-class TenantPage(Struct, frozen=True, kw_only=True):
-    """Newest first. ``next_cursor`` asks for the next page; null on the last."""
-
-    data: tuple[TenantView, ...]
-    next_cursor: str | None
-
-
 # Finding
 
 
@@ -189,12 +132,6 @@ async def list_(context: Context, level: Level, query: TenantQuery) -> TenantPag
 
 async def get(context: Context, level: Level, text: str) -> TenantView:
     return await view(context, await located(context, level, text, f"{level}s.read"))
-
-
-def status_of(tenant: Tenant, now: float) -> TenantStatus:
-    if tenant.blocked:
-        return "blocked"
-    return "expired" if tenant.expires_at is not None and tenant.expires_at <= now else "active"
 
 
 # Changing
@@ -398,53 +335,6 @@ def _inner(body: TermsBody, old: Tenant | None, now: float) -> dict[str, object]
         elif given is not UNSET:
             found[part] = terms(given, getattr(old, part) if old is not None else Terms(), now, part + ".")
     return found
-
-
-# Showing
-
-
-async def view(context: Context, tenant: Tenant) -> TenantView:
-    return (await views(context, [tenant], await context.society()))[0]
-
-
-async def views(context: Context, shown: Sequence[Tenant], society: Belonging) -> list[TenantView]:
-    groups = Groups(society.directory)
-    ceilings: list[tuple[Ceiling, ...]] = [ceilings_of_tenant(one, groups) for one in shown]
-    found = await standings_of(context, ceilings)
-    now = context.clock()
-    return [_view(one, each, now) for one, each in zip(shown, found, strict=True)]
-
-
-def _view(tenant: Tenant, standings: Sequence[Standing], now: float) -> TenantView:
-    budgets = budget_views(tenant.terms.budgets, standings)
-    least = tightest(budgets)
-    return TenantView(
-        id=tenant.id,
-        level=tenant.level,
-        name=tenant.name,
-        owner=tenant.owner,
-        status=status_of(tenant, now),
-        organization=tenant.organization,
-        team=tenant.team,
-        email=tenant.email,
-        role=tenant.role,
-        description=tenant.description,
-        metadata=tenant.metadata,
-        created_at=iso(tenant.created_at),
-        expires_at=iso_or_none(tenant.expires_at),
-        **{each: getattr(tenant.terms, each) for each in LISTS},
-        aliases=tenant.terms.aliases,
-        limits=tenant.terms.limits,
-        more_limits=tenant.terms.more_limits,
-        budget=least,
-        budgets=budgets,
-        members=shown_terms(tenant.members),
-        keys=shown_terms(tenant.keys),
-        spent_nano_usd=least.spent_nano_usd if least is not None else 0,
-        held_nano_usd=least.held_nano_usd if least is not None else 0,
-        resets_at=least.resets_at if least is not None else None,
-        counters=counter_views(standings),
-    )
 
 
 # Inside

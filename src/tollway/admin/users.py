@@ -14,15 +14,8 @@ from tollway.admin.context import Context
 from tollway.admin.labels import email
 from tollway.admin.sight import Belonging
 from tollway.admin.spend import Raise, ResetSpend, SpendReset
-from tollway.admin.tenants import (
-    Deleted,
-    Deletion,
-    NewTenant,
-    TenantPage,
-    TenantPatch,
-    TenantQuery,
-    TenantView,
-)
+from tollway.admin.tenant_view import TenantPage, TenantView
+from tollway.admin.tenants import Deleted, Deletion, NewTenant, TenantPatch, TenantQuery
 from tollway.errors import Conflict, Forbidden
 from tollway.model.tenant import Membership, Tenant
 

@@ -16,7 +16,7 @@ from tollway.cli.output import clean, dollars, print_json, print_table
 if TYPE_CHECKING:
     from tollway.admin.context import Context
     from tollway.admin.standing import BudgetView
-    from tollway.admin.tenants import TenantPage, TenantView
+    from tollway.admin.tenant_view import TenantPage, TenantView
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., object])
