@@ -297,3 +297,15 @@ def test_the_larger_of_two_lengths_is_held(door: Door) -> None:
     assert (refused.status, refused.code) == (402, "budget_exceeded")
     assert chat(door, "strict", max_tokens=2**53, n=2**53).code == "budget_exceeded"
     assert chat(door, "strict", max_tokens=16).status == 200
+
+
+def test_a_body_names_its_end_user_on_every_endpoint(door: Door) -> None:
+    for path, body in (
+        ("/v1/images/generations", {"model": "a", "prompt": "x"}),
+        ("/v1/moderations", {"model": "a", "input": "x"}),
+        ("/v1/audio/speech", {"model": "a", "input": "x", "voice": "alloy"}),
+        ("/mock/v1/chat/completions", {"model": "m", "messages": [{"role": "user", "content": "x"}]}),
+    ):
+        refused = door.ask(post({**body, "user": "banned"}, path=path, key=value("plain")))
+        assert (refused.status, refused.code) == (403, "key_blocked"), path
+        assert door.ask(post({**body, "user": "vip"}, path=path, key=value("plain"))).status == 200, path

@@ -23,7 +23,7 @@ from tollway.model.deployment import Retry
 from tollway.model.operation import Operation
 from tollway.pipeline import retrying
 from tollway.pipeline.appraise import Wish, expected, worst
-from tollway.pipeline.authenticate import authenticate
+from tollway.pipeline.authenticate import admit, authenticate
 from tollway.pipeline.client import Client, ModelRequest
 from tollway.pipeline.dispatch import MAX_ATTEMPTS
 from tollway.pipeline.grant import Grant
@@ -31,7 +31,7 @@ from tollway.pipeline.hand_over import Adopt, Errand, hand_over
 from tollway.pipeline.holdings import Holdings
 from tollway.pipeline.named_objects import check, may_name, read
 from tollway.pipeline.reserve import MOST
-from tollway.pipeline.resolve import Call
+from tollway.pipeline.resolve import Call, for_end_user
 from tollway.pipeline.services import Services
 from tollway.pipeline.snapshot import ServedRoute, Snapshot, Target
 from tollway.pipeline.upload import HeldForm, Incoming, Upload
@@ -91,7 +91,10 @@ async def forward(
     grant = authenticate(request, app.snapshot, app.wall_clock())
     if incoming is None:
         await _own(request, grant, app, operation, holdings)
-        await serve_task(json_task(request, grant, app.snapshot, operation), client, app)
+        task = json_task(request, grant, app.snapshot, operation)
+        if task.call.grant is not grant:  # the body names an end user
+            admit(task.call.grant, app.wall_clock())
+        await serve_task(task, client, app)
         return
     form = HeldForm(incoming, request.headers.get(b"content-type", b""), holdings.folder, MODEL)
     try:
@@ -118,6 +121,7 @@ async def _own(
 def json_task(request: ModelRequest, grant: Grant, snapshot: Snapshot, operation: Operation) -> Task:
     """Raises InvalidJson, BadRequest, ModelNotFound, ModelNotAllowed."""
     fields = json_fields(request)
+    grant = for_end_user(fields, grant)
     asked = request.model or json_body.text(fields, "model")
     route = find_route(asked, operation, grant, snapshot)
     named = asked is not None and operation.model

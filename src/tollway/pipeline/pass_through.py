@@ -14,14 +14,14 @@ from tollway.errors import ModelNotAllowed, NotFound, UnpricedModel, UpstreamErr
 from tollway.model.artifact import Artifact
 from tollway.model.deployment import Deployment, Route
 from tollway.pipeline import meter, named_objects, passed_objects
-from tollway.pipeline.authenticate import authenticate
+from tollway.pipeline.authenticate import admit, authenticate
 from tollway.pipeline.client import Client, ModelRequest
 from tollway.pipeline.grant import Grant
 from tollway.pipeline.meter import Metered
 from tollway.pipeline.passed_objects import Passage
 from tollway.pipeline.record import Attempt
 from tollway.pipeline.reserve import input_tokens, reserve
-from tollway.pipeline.resolve import Call
+from tollway.pipeline.resolve import Call, for_end_user
 from tollway.pipeline.services import Services
 from tollway.pipeline.snapshot import ServedRoute, Snapshot, Target
 from tollway.providers.provider import Provider
@@ -75,6 +75,9 @@ async def pass_through(request: ModelRequest, client: Client, app: Services) -> 
             f"No path {request.path[:200].decode('latin-1')!r} here, and no provider of that name."
         )
     call = _call(request, b"/" + rest, grant, provider, snapshot)
+    if call.grant is not grant:  # the body names an end user
+        grant = call.grant
+        admit(grant, now)
     if (
         call.route.route.unpriced == "refuse"
         and call.route.route.targets[0].price is None
@@ -183,6 +186,8 @@ def _call(request: ModelRequest, path: bytes, grant: Grant, provider: Provider, 
         fields = json_body.parse(request.body)
         json_body.refuse_duplicate(request.body, fields, "model")
         model = json_body.text(fields, "model")
+        if request.method == b"POST":
+            grant = for_end_user(fields, grant)
     everything = grant.allows_all_of(provider.name)
     if model and (everything or (request.method == b"POST" and _MODEL_PATH.fullmatch(path))):
         route = grant.route(f"{provider.name}/{model}", snapshot)

@@ -181,10 +181,7 @@ def resolve(request: ModelRequest, grant: Grant, snapshot: Snapshot) -> Call:
             raise BadRequest(f"The request has no '{name}'. Send {what}.", param=name)
         if bytes(memoryview(content)[:1]) not in begins:
             raise BadRequest(f"'{name}' must be {what}, not {body.kind(content)}.", param=name)
-    if grant.customer is None:
-        customer = _end_user(fields)
-        if customer is not None:
-            grant = grant.within(customer)
+    grant = for_end_user(fields, grant)
     route = grant.route(model, snapshot)
     if route.route.unpriced == "refuse":
         _refuse_unpriced(route)
@@ -217,6 +214,14 @@ def resolve(request: ModelRequest, grant: Grant, snapshot: Snapshot) -> Call:
                 max_tokens = body.count(settings, "max_output_tokens")
             choices = body.count(settings, "candidateCount") or body.count(settings, "candidate_count") or 1
     return Call(request, fields, grant, route, stream, asked_usage, max_tokens, choices)
+
+
+def for_end_user(fields: body.Fields, grant: Grant) -> Grant:
+    """The grant for whom the body names, if neither key nor headers did: another one is to be admitted, too."""
+    if grant.customer is not None:
+        return grant
+    customer = _end_user(fields)
+    return grant if customer is None else grant.within(customer)
 
 
 def _end_user(fields: body.Fields) -> str | None:
