@@ -335,7 +335,9 @@ async def test_every_cell(noun: str, tmp_path: Path) -> None:
                 answer = await world.ask(role, ask.method, ask.path, ask.body)
                 found = outcome(ask, answer)
                 if action.name == "users.block" and found == "yes":
-                    await world.must("POST", ask.path.replace("/block", "/unblock"))  # it may have been the asker
+                    await world.must(
+                        "POST", ask.path.replace("/block", "/unblock")
+                    )  # it may have been the asker
                 if action.name == "corrections.create" and expected == "yes":
                     found = "yes" if found != "forbidden" else found
                 if found != expected:
