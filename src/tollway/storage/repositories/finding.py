@@ -133,11 +133,27 @@ def _by_hours(
     conditions = [*_others(filter), *matching(events, filters, region)]
     found: list[_Found] = []
     for part in _likely(connection, filter, filters, span, limit, region):
-        inside = Span(max(part.start, span.start), min(part.end, span.end))
-        found += _read(connection, [*conditions, *_within(inside)], limit - len(found), after)
+        inside = [*conditions, *_within(Span(max(part.start, span.start), min(part.end, span.end)))]
+        if part.key:
+            inside.append(events.c.key_id == part.key)  # said by the roll-ups; it has an index
+        found += _read(connection, inside, limit - len(found), after)
         if len(found) >= limit:
             break
     return found
+
+
+class _Part(NamedTuple):
+    """A span that has such events; all of them are of this key id, or of several where it is empty."""
+
+    start: str
+    end: str
+    key: str
+
+
+class _Hour(NamedTuple):
+    hour: str
+    events_in: int
+    key: str
 
 
 def _likely(
@@ -147,7 +163,7 @@ def _likely(
     span: Span,
     limit: int,
     region: Region,
-) -> Iterator[Span]:
+) -> Iterator[_Part]:
     """Spans that have such events by the roll-ups, the newest first, hours that follow one another together."""
     measure = _MEASURES.get(filter.outcome or "", "")
     oldest, newest = connection.execute(select(func.min(rollups.c.day), func.max(rollups.c.day))).one()
@@ -159,8 +175,8 @@ def _likely(
     days = _FIRST_DAYS
     while first < end:
         start = max(first, (date.fromisoformat(end) - timedelta(days=days)).isoformat())
-        hours: list[tuple[str, int]] = []
-        for day, _ in _counts(connection, rollups.c.day, start, end, filters, region, measure):
+        hours: list[_Hour] = []
+        for day, _, key in _counts(connection, rollups.c.day, start, end, filters, region, measure):
             if day >= since.hours_since:
                 hours += _counts(
                     connection, rollups_hourly.c.hour, day, next_day(day), filters, region, measure
@@ -168,7 +184,7 @@ def _likely(
             else:
                 yield from _together(hours, limit)
                 hours = []
-                yield Span(midnight(day), midnight(next_day(day)))
+                yield _Part(midnight(day), midnight(next_day(day)), key)
         yield from _together(hours, limit)
         end = start
         days = min(days * 2, _MOST_DAYS)
@@ -182,32 +198,35 @@ def _counts(
     filters: Filters,
     region: Region,
     measure: str,
-) -> list[tuple[str, int]]:
+) -> list[_Hour]:
+    """How many there are in each hour, or day, the newest first."""
     table = rollups if time is rollups.c.day else rollups_hourly
     counted = table.c[measure] if measure else table.c.requests + table.c.corrections
     query = (
-        select(time, func.sum(counted))
+        select(time, func.sum(counted), func.min(table.c.key_id), func.max(table.c.key_id))
         .where(time >= first, time < last, counted > 0, *matching(table, filters, region))
         .group_by(time)
         .order_by(time.desc())
     )
-    return [(at, int(count)) for at, count in connection.execute(query)]
+    return [
+        _Hour(at, int(count), first_key if first_key == last_key else "")
+        for at, count, first_key, last_key in connection.execute(query)
+    ]
 
 
-def _together(hours: list[tuple[str, int]], limit: int) -> Iterator[Span]:
-    """Neighbouring hours, newest first, as one span, until it holds a page or is long."""
-    last, count, length = "", 0, 0
-    first = ""
-    for hour, events_in in hours:
+def _together(hours: list[_Hour], limit: int) -> Iterator[_Part]:
+    """Neighbouring hours, newest first, as one part, until it holds a page or is long."""
+    first, last, key, count, length = "", "", "", 0, 0
+    for hour, events_in, of_key in hours:
         following = _hour_after(hour)
-        if first and following == first and count < limit and length < _MANY_HOURS:
+        if first and following == first and of_key == key and count < limit and length < _MANY_HOURS:
             first, count, length = hour, count + events_in, length + 1
             continue
         if first:
-            yield Span(_full(first), last)
-        first, last, count, length = hour, _full(following), events_in, 1
+            yield _Part(_full(first), last, key)
+        first, last, key, count, length = hour, _full(following), of_key, events_in, 1
     if first:
-        yield Span(_full(first), last)
+        yield _Part(_full(first), last, key)
 
 
 def _full(hour: str) -> str:
