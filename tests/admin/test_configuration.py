@@ -9,6 +9,7 @@ import pytest
 
 from tollway.admin import configuration
 from tollway.admin.context import NOBODY
+from tollway.admin.models import redacted
 from tollway.config.settings import LogSettings, ModelSettings, ServerSettings, Settings, TargetSettings
 from tollway.errors import BadRequest, ConfigError, Forbidden
 from tollway.model.price import Rates
@@ -74,3 +75,9 @@ async def test_status(world):
     world.degraded = {"redis": "refuses connections"}
     shown = await configuration.status(world.context)
     assert (shown.status, shown.parts, shown.models) == ("degraded", {"redis": "refuses connections"}, 2)
+
+
+@pytest.mark.parametrize("password", ["plain", "a/b", "a?b", "a#b", "a@b", "a@b/c", "a@b?c"])
+def test_no_piece_of_a_password_is_shown(password):
+    shown = redacted(f"postgresql://tollway:{password}@db.example:5432/tollway")
+    assert shown in ("postgresql://***", "postgresql://***@db.example:5432/tollway")

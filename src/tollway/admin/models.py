@@ -152,6 +152,10 @@ def redacted(url: str | None) -> str | None:
     if url is None:
         return None
     parts = urlsplit(url)
+    if "@" in parts.path + parts.query + parts.fragment:
+        return (
+            f"{parts.scheme}://***"  # a password with / ? or # in it: which part is the host cannot be told
+        )
     place = parts.netloc.rpartition("@")[2]
     if parts.username or parts.password:
         place = f"***@{place}"
