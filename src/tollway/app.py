@@ -278,9 +278,14 @@ class Process:
 
         end = end or spool.end
         after = await self._shared.recover(spool.id)
-        missing = () if after is None else settlements(spool, Position(*after), end, self._ceilings())
-        if not await self._shared.apply(spool.id, after, (end.segment, end.offset), missing):
-            log.warning("what was left in %s is counted already", spool.directory)
+        while after is None or Position(*after) <= end:
+            missing = () if after is None else settlements(spool, Position(*after), end, self._ceilings())
+            if await self._shared.apply(spool.id, after, (end.segment, end.offset), missing):
+                return
+            # The dead process's last words arrived meanwhile, or somebody else was quicker.
+            log.info("what was left in %s was counted further meanwhile", spool.directory)
+            await asyncio.sleep(0.05)
+            after = await self._shared.recover(spool.id)
 
     async def _carry(self, spool: Spool, seconds: float) -> bool:
         """Everything in a spool to where events go."""
