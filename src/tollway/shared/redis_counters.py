@@ -35,6 +35,7 @@ from tollway.shared.leases import (
 from tollway.shared.memory import SEATED
 from tollway.shared.periods import period
 from tollway.shared.redis_link import RedisAway, RedisLink, Script
+from tollway.shared.redis_messages import Answer, Entry, Message, Told
 
 log = logging.getLogger("tollway.redis")
 
@@ -70,64 +71,6 @@ CROWD = 200
 
 Place = tuple[int, int]
 """A position in a spool: segment and offset."""
-
-
-class _Message(msgspec.Struct, array_like=True):
-    process: str
-    number: int
-    epoch: str
-    join: int
-    beat: int
-    grace: int
-    spool: str
-    segment: int
-    offset: int
-    counters: list[_Entry]
-    asks: list[list[tuple[int, int, int]]]
-
-
-class _Entry(msgspec.Struct, array_like=True):
-    """One counter in a message; the script names the fields by number, in this order."""
-
-    name: str
-    kind: int
-    limit: int
-    at: int
-    used: int
-    lease: int
-    idle: int
-    later: list[int]
-    answered: int
-    seed: int
-    floor: int
-    alert: int
-    asked: int
-    want: int
-    seeds: list[int]
-    seconds: int
-
-
-class _Told(msgspec.Struct, array_like=True):
-    """What the script says of a counter; ``spent`` is a window's total, ``at`` a period's start or a sub-window."""
-
-    spent: int
-    leased: int
-    idle: int
-    extra: int
-    pool: int
-    wanted: int
-    at: int
-    alerted: int
-    seeded: int
-
-
-class _Answer(msgspec.Struct, array_like=True):
-    status: str
-    epoch: str
-    clock: int
-    processes: int = 1
-    counters: list[_Told] = []
-    asks: list[list[int]] = []
 
 
 class _Ask:
@@ -197,7 +140,7 @@ class RedisCounters:
         self._asks: deque[_Ask] = deque()
         self._unseeded: list[_Ask] = []
         self._seeding: asyncio.Task[None] | None = None
-        self._decoder = msgspec.msgpack.Decoder(_Answer)
+        self._decoder = msgspec.msgpack.Decoder(Answer)
         self._encoder = msgspec.msgpack.Encoder()
         self._task: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
@@ -613,7 +556,7 @@ class RedisCounters:
             self._quickest = min(took, self._quickest)
         self._quickest *= 1.01
 
-    def _begin_again(self, accounts: list[Account], asks: list[_Ask], answer: _Answer) -> None:
+    def _begin_again(self, accounts: list[Account], asks: list[_Ask], answer: Answer) -> None:
         """Redis lost its data, or took this process for dead: nothing is leased any more except what is held."""
         log.warning(
             "Redis lost its counters; they are told again" if answer.status == "LOST" else
@@ -684,7 +627,7 @@ class RedisCounters:
         entries = [self._entry(account, now, at < in_asks) for at, account in enumerate(accounts)]
         place = self._position() if self._position is not None else (0, 0)
         self._number += 1
-        message = _Message(
+        message = Message(
             process=self._process,
             number=self._number,
             epoch=self._epoch or secrets.token_hex(8),
@@ -699,7 +642,7 @@ class RedisCounters:
         )
         return self._encoder.encode(message), accounts, asks
 
-    def _entry(self, account: Account, now: float, asked: bool) -> _Entry:
+    def _entry(self, account: Account, now: float, asked: bool) -> Entry:
         account.refresh(now)
         if account.idle < 0:
             account.idle = 0  # what went beyond the lease is charged with what was used
@@ -725,7 +668,7 @@ class RedisCounters:
             for at, amount in self._window_seeds.pop(account.name):
                 account.seeds += (min(int(at / account.width), account.part), amount)
         idle = account.idle + account.pool
-        return _Entry(
+        return Entry(
             name=account.name,
             kind=account.kind,
             limit=account.limit_at(now),
@@ -767,7 +710,7 @@ class RedisCounters:
         account.low = wanted // 2
         return max(wanted - account.idle - account.pool, 0)
 
-    def _read(self, accounts: list[Account], asks: list[_Ask], answer: _Answer) -> None:
+    def _read(self, accounts: list[Account], asks: list[_Ask], answer: Answer) -> None:
         now = self.now()
         for at, account in enumerate(accounts):
             told = answer.counters[at]
@@ -811,7 +754,7 @@ class RedisCounters:
         if self._unseeded and self._seeding is None:
             self._seeding = asyncio.create_task(self._read_seeds())
 
-    def _read_alert(self, account: Account, told: _Told) -> None:
+    def _read_alert(self, account: Account, told: Told) -> None:
         if account.sent_alert >= 0:
             account.told(account.sent_alert)
             if told.alerted:
@@ -821,7 +764,7 @@ class RedisCounters:
         if account.known >= account.alert:
             self.touch(account)
 
-    def _shrink(self, account: Account, told: _Told, now: float) -> None:
+    def _shrink(self, account: Account, told: Told, now: float) -> None:
         """As the allowance runs out, slices do: nobody keeps more than its share of half of what is left."""
         if account.idle <= 0:
             return
@@ -965,10 +908,7 @@ class RedisCounters:
         def wanted(payload: bytes) -> None:
             mark, _, name = payload.decode().partition(":")
             account = self._accounts.get(name)
-            if account is None:
-                if self._joined:
-                    return
-            elif int(mark) > account.wanted:
+            if account is not None and int(mark) > account.wanted:
                 account.wanted = int(mark)
                 account.scarce = self.now() + SCARCE
                 self.touch(account)
