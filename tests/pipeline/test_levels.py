@@ -75,6 +75,8 @@ def configuration(upstream: RunningSimulator) -> dict[str, Any]:
             key("scoped", limits=[{"models": ["a"], "rpm": 1}]),
             key("routes", routes=["embeddings"]),
             key("alias", aliases={"fast": "a"}),
+            key("info", routes=["info"]),
+            key("no-responses", denied_routes=["responses"]),
             key("renamed", team="only-a", aliases={"b": "b", "mine": "b"}),
             key("renamed2", team="not-b", aliases={"a": "b"}),
             key("direct", denied_models=["long", "mock/m"]),
@@ -309,3 +311,16 @@ def test_a_body_names_its_end_user_on_every_endpoint(door: Door) -> None:
         refused = door.ask(post({**body, "user": "banned"}, path=path, key=value("plain")))
         assert (refused.status, refused.code) == (403, "key_blocked"), path
         assert door.ask(post({**body, "user": "vip"}, path=path, key=value("plain"))).status == 200, path
+
+
+def test_routes_of_what_only_tells(door: Door) -> None:
+    def get(name: str, path: str) -> Answer:
+        return door.ask(
+            f"GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {value(name)}\r\n\r\n".encode()
+        )
+
+    assert get("info", "/v1/models").status == get("info", "/v1/models/a").status == 200
+    assert chat(door, "info").code == "route_not_allowed"
+    assert get("routes", "/v1/models").code == "route_not_allowed"
+    assert get("no-responses", "/v1/responses/resp_1").code == "route_not_allowed"
+    assert get("plain", "/v1/responses/resp_1").status == 404

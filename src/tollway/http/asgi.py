@@ -223,15 +223,18 @@ class Gateway:
             return None
         if path in _MODEL_LISTS:
             _allow(method, b"GET", b"HEAD")
+            request.endpoint = "models"
             return list_models
         stored = stored_response(method, path)
         if stored is not None:
             _allow(method, *stored.methods)
+            request.endpoint = "responses"
             request.path = unquote_to_bytes(stored.id)
             return _STORED[stored.does]
         for prefix in _MODEL_PREFIXES:
             if path.startswith(prefix):
                 _allow(method, b"GET", b"HEAD")
+                request.endpoint = "models"
                 request.path = unquote_to_bytes(path[len(prefix) :])
                 return show_model
         found = find_operation(method, path)
