@@ -170,7 +170,8 @@ class Governed:
     ) -> None:
         key = VirtualKey(
             id=f"key_{id}", name=f"name {id}", hash=_hash(secret(id)), hint="…",
-            organization=organization, created_by=user, team=team, user=user, budgets=BUDGET.budgets, created_at=time.time(), **more,
+            organization=organization, created_by=user, team=team, user=user,
+            budgets=BUDGET.budgets, created_at=time.time(), **more,
         )  # fmt: skip
         await self.keys.add(key)
 
