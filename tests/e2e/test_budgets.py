@@ -130,7 +130,7 @@ async def test_a_crowd_never_overshoots(tmp_path: Path, upstream: RunningSimulat
         for reply in replies:
             if reply.status == 402:
                 assert_rightly_refused(reply, limit)
-        assert len(seen) > 5
+        assert len(seen) >= 3
         assert max(seen) <= limit
         events = await running.events()
         found = await running.key("crowd")

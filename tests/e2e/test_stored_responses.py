@@ -278,7 +278,7 @@ def test_the_whole_conversation_is_held_and_paid_for(gateway: Served, client: Op
     assert first.usage is not None
     assert second.usage is not None
     assert second.usage.input_tokens > first.usage.input_tokens
-    poor = as_key(gateway, gateway.key("thrifty", limits={"tpm": 3000}))
+    poor = as_key(gateway, gateway.key("thrifty", limits={"tpm": 2500}))
     begun = poor.responses.create(model="echo", input="A long story. " * 400, max_output_tokens=16)
     with pytest.raises(openai.RateLimitError):
         poor.responses.create(model="chat", input="And?", previous_response_id=begun.id)

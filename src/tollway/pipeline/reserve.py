@@ -53,7 +53,7 @@ def amounts(call: Call, ceilings: Ceilings) -> Amounts:
     tokens_in = input_tokens(body)
     habit = target.habit
     if habit.samples and len(body) <= SMALL:
-        tokens_in = max(int(len(body) * habit.share), 1)
+        tokens_in = max(math.ceil(len(body) * habit.share), 1)
     tokens_out = 0
     if call.endpoint != "embeddings":
         own = call.grant.habit(call.route.name)
