@@ -265,7 +265,7 @@ def _translated(running: Running, plan: Plan, quiet: float, relayed: Measured) -
     sent += done.ok
     found["translated_us"] = cpu / done.ok * 1e6 if done.ok else None
     found["translated_failed"] = _failed(done)
-    streams = plan.streams[0]
+    streams = plan.streams[-1]
     done, cpu = _phase(
         running,
         "sse",
